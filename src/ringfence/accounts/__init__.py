@@ -1,0 +1,1 @@
+"""WHO: register → verify → sign in."""

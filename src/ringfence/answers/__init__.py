@@ -1,0 +1,1 @@
+"""OUT: question → passages → prompt → stream → citations."""

@@ -1,0 +1,108 @@
+"""Question → evidence → answer, as a stream of events. No database connection is held while a model writes."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import structlog
+
+from ringfence.answers import citations, evidence, prompt
+from ringfence.answers.events import DoneEvent, ErrorEvent, Event, Source, SourcesEvent, TokenEvent
+from ringfence.errors import Invalid, RingfenceError
+from ringfence.ids import UserId
+from ringfence.models.base import ChatModel
+from ringfence.search.queries import Passage
+from ringfence.search.service import Search
+
+log = structlog.get_logger()
+
+MAX_QUESTION_CHARS = 4000
+_PASSAGES = 8
+
+
+class Answers:
+    """Answers questions from one tenant's documents alone."""
+
+    def __init__(
+        self,
+        search: Search,
+        chat: ChatModel | None,
+        *,
+        passage_tokens: int,
+        answer_tokens: int,
+        relevance_floor: float,
+    ) -> None:
+        """Take what an answer is made of.
+
+        Args:
+            search: finds the passages.
+            chat: writes the answer; without one the evidence itself is the answer.
+            passage_tokens: how many tokens of passages go into a prompt.
+            answer_tokens: how many tokens an answer may have.
+            relevance_floor: the best passage's cosine below which nobody is asked and the answer is a refusal.
+        """
+        self._search = search
+        self._chat = chat
+        self._passage_tokens = passage_tokens
+        self._answer_tokens = answer_tokens
+        self._floor = relevance_floor
+
+    async def ask(self, user_id: UserId, question: str) -> AsyncGenerator[Event]:
+        """Answer a question. The first event is `sources`, the last `done` or `error`.
+
+        Raises (before the first event):
+            Invalid: the question is empty or too long.
+            Unavailable: search is not possible at present.
+        """
+        question = question.strip()
+        if not question or len(question) > MAX_QUESTION_CHARS:
+            raise Invalid("bad_question", f"A question has 1 to {MAX_QUESTION_CHARS} characters.")
+        found = await self._search.passages(user_id, question, _PASSAGES)
+        passages = prompt.fit(found, self._passage_tokens)
+        sources = evidence.sources(question, passages)
+        yield SourcesEvent(sources=sources)
+        if not passages or passages[0].score < self._floor:
+            yield TokenEvent(text=prompt.REFUSAL)
+            yield DoneEvent(refused=True, model=None, citations=[])
+        elif self._chat is None:
+            async for event in _evidence_alone(sources):
+                yield event
+        else:
+            async with aclosing(self._written(self._chat, question, passages, sources)) as events:
+                async for event in events:
+                    yield event
+
+    async def _written(
+        self, chat: ChatModel, question: str, passages: Sequence[Passage], sources: Sequence[Source]
+    ) -> AsyncGenerator[Event]:
+        answer = ""
+        try:
+            messages = prompt.build(question, passages)
+            async with aclosing(chat.stream(messages, max_tokens=self._answer_tokens)) as pieces:
+                async for piece in pieces:
+                    answer += piece
+                    yield TokenEvent(text=piece)
+        except RingfenceError as error:
+            log.warning("answer_broke_off", code=error.code, model=chat.name)
+            yield ErrorEvent(code=error.code, message=error.message)
+            return
+        if not answer.strip():
+            yield ErrorEvent(code="model_empty", message="The model gave no answer. Please ask again.")
+            return
+        refused = _is_refusal(answer)
+        found = citations.cited(answer, sources)
+        if not found and not refused and (nearest := evidence.nearest_source(answer, passages)):
+            marker = f" [{nearest}]"
+            yield TokenEvent(text=marker)
+            found = citations.cited(marker, sources)
+        yield DoneEvent(refused=refused, model=chat.name, citations=[] if refused else found)
+
+
+async def _evidence_alone(sources: Sequence[Source]) -> AsyncGenerator[Event]:
+    yield TokenEvent(text="No language model is set up; these passages bear on the question:\n")
+    for source in sources:
+        yield TokenEvent(text=f"\n“{source.quote.text}” [{source.n}]\n")
+    yield DoneEvent(refused=False, model=None, citations=citations.cited("".join(f"[{s.n}]" for s in sources), sources))
+
+
+def _is_refusal(answer: str) -> bool:
+    return answer.strip(" \n\"'“”*").casefold().startswith(prompt.REFUSAL.rstrip(".").casefold())

@@ -1,0 +1,120 @@
+"""The command line. Each kind of error has an exit code (those of sysexits.h)."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from ringfence import __version__, migrations
+from ringfence.cli import model, remote
+from ringfence.cli.demo import demo as run_demo
+from ringfence.cli.local import run_everything
+from ringfence.cli.serving import run_api, run_worker
+from ringfence.errors import Kind, RingfenceError, SetupError
+from ringfence.services import role_passwords
+from ringfence.settings import load_settings
+from ringfence.telemetry import configure_logging
+
+EXIT_CODES = {
+    Kind.INVALID: os.EX_DATAERR,
+    Kind.UNAUTHENTICATED: os.EX_NOPERM,
+    Kind.FORBIDDEN: os.EX_NOPERM,
+    Kind.NOT_FOUND: os.EX_NOINPUT,
+    Kind.CONFLICT: os.EX_DATAERR,
+    Kind.TOO_LARGE: os.EX_DATAERR,
+    Kind.UNSUPPORTED: os.EX_DATAERR,
+    Kind.RATE_LIMITED: os.EX_TEMPFAIL,
+    Kind.UNAVAILABLE: os.EX_UNAVAILABLE,
+    Kind.SETUP: os.EX_CONFIG,
+    Kind.INTERNAL: os.EX_SOFTWARE,
+}
+
+app = typer.Typer(
+    help="A multi-tenant RAG engine: every user's documents are fenced off inside PostgreSQL.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(model.app, name="model")
+app.command()(remote.ingest)
+app.command()(remote.ask)
+
+_Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+_Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")]
+_NoModel = Annotated[bool, typer.Option("--no-model", help="No chat model: answers are quoted evidence alone.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(*, host: _Host = None, port: _Port = None, no_model: _NoModel = False) -> None:
+    """Serve on this machine with nothing to set up: database, models, API, worker and pages. For development."""
+    configure_logging()
+    _run(run_everything(load_settings(**_given(host=host, port=port)), chat=not no_model), fast=True)
+
+
+@app.command()
+def demo(*, no_model: _NoModel = False) -> None:
+    """The main job once, in this terminal: two tenants, their documents, their answers, and the fence between them."""
+    _run(run_demo(load_settings(), chat=not no_model), fast=True)
+
+
+@app.command()
+def serve(*, host: _Host = None, port: _Port = None) -> None:
+    """Serve the API and the pages. Needs a migrated PostgreSQL, a mail server and a secret key."""
+    configure_logging()
+    _run(run_api(load_settings(**_given(host=host, port=port))), fast=True)
+
+
+@app.command()
+def worker(
+    *,
+    mail_folder: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run jobs: ingest documents, send mail. Any number of workers may share one database."""
+    configure_logging()
+    _run(run_worker(load_settings(), mail_folder=mail_folder, with_parent=with_parent))
+
+
+@app.command()
+def migrate() -> None:
+    """Make the database's roles and tables, or bring them up to date, as RINGFENCE_DATABASE_URL's administrator."""
+    settings = load_settings()
+    if settings.database_url is None:
+        raise SetupError("database_missing", "Set RINGFENCE_DATABASE_URL to an administrator's PostgreSQL URL.")
+    applied = _run(migrations.migrate(settings.database_url.get_secret_value(), *role_passwords(settings)))
+    typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _run[T](main: Coroutine[None, None, T], *, fast: bool = False) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if fast else None) as runner:
+        return runner.run(main)
+
+
+def main() -> None:
+    """Run the command line; the process's exit code tells the kind of error."""
+    try:
+        app()
+    except RingfenceError as error:
+        typer.echo(f"ringfence: {error.message}", err=True)
+        sys.exit(EXIT_CODES[error.kind])
+    except KeyboardInterrupt:
+        sys.exit(130)

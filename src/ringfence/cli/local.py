@@ -1,0 +1,146 @@
+"""Everything on one machine: embedded PostgreSQL, models, API, worker. For development and the demo, on loopback."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import typer
+from pydantic import SecretStr
+
+from ringfence import migrations
+from ringfence.cli.model import pull_with_progress
+from ringfence.cli.serving import api, listen, url_of
+from ringfence.embedded import postgres
+from ringfence.errors import SetupError
+from ringfence.services import CHAT_WEIGHTS, EMBEDDING_WEIGHTS, database_urls, local_secret, role_passwords
+from ringfence.settings import Settings
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An engine that serves.
+
+    Attributes:
+        url: where it does.
+        mail_folder: where its mails lie instead of being sent.
+        serving: ends when the API does.
+    """
+
+    url: str
+    mail_folder: Path
+    serving: asyncio.Task[None]
+
+
+async def run_everything(settings: Settings, *, chat: bool) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        SetupError: the address is not loopback, or something is missing.
+    """
+    async with everything(settings, chat=chat) as running:
+        typer.echo(f"\nRingfence serves at {running.url}\nMails are shown here and at {running.url}/dev/mail\n")
+        await running.serving
+
+
+@asynccontextmanager
+async def everything(settings: Settings, *, chat: bool, worker_output: bool = True) -> AsyncGenerator[Running]:
+    """An engine with all that it needs, while the context lasts.
+
+    Args:
+        settings: `database_url` may name another PostgreSQL than the embedded one.
+        chat: whether the embedded chat model may be pulled and used.
+        worker_output: whether the worker may write to the terminal.
+    """
+    _require_loopback(settings.host)
+    settings = await _with_models(settings, chat=chat)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(settings))
+        settings = await _with_database(settings, stack)
+        mail_folder = settings.data_dir / "mail"
+        worker = asyncio.create_task(_keep_worker(_worker_environment(settings), mail_folder, output=worker_output))
+        stack.push_async_callback(_cancelled, worker)
+        serving = await stack.enter_async_context(api(settings, listener, mail_folder=mail_folder))
+        yield Running(url_of(listener), mail_folder, serving)
+
+
+def _require_loopback(host: str) -> None:
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    if host != "localhost":
+        raise SetupError(
+            "not_loopback",
+            "`ringfence run` shows one-time codes to whoever asks, so it listens on this machine's loopback alone. "
+            "To serve others, use `ringfence serve`.",
+        )
+
+
+async def _with_models(settings: Settings, *, chat: bool) -> Settings:
+    needed = [EMBEDDING_WEIGHTS] if settings.embedding_provider == "embedded" else []
+    if settings.chat_provider == "embedded":
+        if chat:
+            needed.append(CHAT_WEIGHTS)
+        else:
+            settings = settings.model_copy(update={"chat_provider": "none"})
+    await pull_with_progress(settings.models_dir, needed)
+    return settings
+
+
+async def _with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
+    secret = settings.secret_key or await asyncio.to_thread(local_secret, settings.data_dir)
+    settings = settings.model_copy(update={"secret_key": secret})
+    admin = settings.database_url
+    if admin is None:
+        server = await stack.enter_async_context(await postgres.start(settings.data_dir))
+        admin = SecretStr(server.url)
+    settings = settings.model_copy(update={"database_url": admin})
+    await migrations.migrate(admin.get_secret_value(), *role_passwords(settings))
+    app, system = (SecretStr(url) for url in database_urls(settings))
+    return settings.model_copy(update={"app_database_url": app, "system_database_url": system, "database_url": None})
+
+
+def _worker_environment(settings: Settings) -> dict[str, str]:
+    """The worker's environment: this process's, and what was decided here. It never gets the administrator's URL."""
+    environment = {name: value for name, value in os.environ.items() if name != "RINGFENCE_DATABASE_URL"}
+    for name in settings.model_fields_set | {"secret_key", "app_database_url", "system_database_url"}:
+        value = getattr(settings, name)
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if plain is not None:
+            environment[f"RINGFENCE_{name.upper()}"] = str(plain)
+    return environment
+
+
+async def _keep_worker(environment: dict[str, str], mail_folder: Path, *, output: bool) -> None:
+    """Run the worker, and a new one if it dies."""
+    command = [sys.executable, "-m", "ringfence", "worker", "--with-parent", "--mail-folder", str(mail_folder)]
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=None if output else asyncio.subprocess.DEVNULL,
+            stderr=None if output else asyncio.subprocess.DEVNULL,
+        )
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+            raise
+        log.error("worker_died", code=code)
+        await asyncio.sleep(1)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

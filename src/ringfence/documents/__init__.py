@@ -1,0 +1,1 @@
+"""IN: upload → parse → chunk → embed → store."""

@@ -1,0 +1,190 @@
+"""Any server that speaks OpenAI's protocol: `/chat/completions` as server-sent events, `/embeddings`.
+
+Sources of the formats: https://platform.openai.com/docs/api-reference/chat and
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import asdict
+
+import httpx2
+from pydantic import BaseModel
+
+from ringfence.models.base import Message, Vectors
+from ringfence.models.http import (
+    MAX_LINE_BYTES,
+    ModelServer,
+    Piece,
+    Timeouts,
+    embed_in_batches,
+    malformed,
+    model_error,
+    parse_json,
+)
+
+
+class _Delta(BaseModel, extra="ignore"):
+    content: str | None = None
+    # Two names for a model's hidden thoughts: they prove that it works, and are never shown.
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(BaseModel, extra="ignore"):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(BaseModel, extra="ignore"):
+    choices: list[_Choice] = []
+    error: object = None
+
+
+class _Embedding(BaseModel, extra="ignore"):
+    index: int
+    embedding: list[float]
+
+
+class _EmbeddingsAnswer(BaseModel, extra="ignore"):
+    data: list[_Embedding]
+
+
+class OpenAIChat:
+    """A chat model behind a server that speaks OpenAI's protocol.
+
+    Args:
+        base_url: with the version, e.g. `https://api.openai.com/v1`.
+        model: its name there.
+        context_tokens: window of prompt and answer together; the server is not told.
+        temperature: 0 keeps the answer closest to the prompt; None leaves it to the server (some hosted models refuse
+            any other).
+        api_key: sent as a bearer token.
+        timeouts: limits of each answer.
+        transport: takes the place of real connections.
+
+    Raises:
+        SetupError: `base_url` or `api_key` can't be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        context_tokens: int = 8192,
+        temperature: float | None = 0.0,
+        api_key: str | None = None,
+        timeouts: Timeouts | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._server = ModelServer(base_url, api_key=api_key, timeouts=timeouts, transport=transport)
+        self._model = model
+        self._context_tokens = context_tokens
+        self._options = {} if temperature is None else {"temperature": temperature}
+
+    @property
+    def name(self) -> str:
+        """The model's name at the server."""
+        return self._model
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens the prompt and the answer may have together."""
+        return self._context_tokens
+
+    def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[str]:
+        """Yield the answer's pieces as they come. Closing the generator closes the connection to the model.
+
+        Raises (from the iteration):
+            Unavailable: the model is down, silent beyond its time limits, or broke off.
+            Invalid: the model rejects the request.
+        """
+        body = {
+            "model": self._model,
+            "messages": [asdict(message) for message in messages],
+            "stream": True,
+            "max_tokens": max_tokens,
+            **self._options,
+        }
+        return self._server.stream("/chat/completions", body, _EventReader().read_line)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._server.close()
+
+
+class _EventReader:
+    """Puts the lines of server-sent events together: `data` lines up to a blank one; all other fields are ignored."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def read_line(self, line: bytes) -> Piece | None:
+        """Take one line; what its event says once a blank line ends it."""
+        if line.startswith(b"data:"):
+            self._data += (b"\n" if self._data else b"") + line[5:].removeprefix(b" ")
+            if len(self._data) > MAX_LINE_BYTES:
+                raise malformed()
+            return None
+        if line or not self._data:
+            return None
+        data, self._data = self._data, b""
+        return _read_event(data)
+
+
+def _read_event(data: bytes) -> Piece | None:
+    """One event: a JSON object with a piece of the answer or an error, or the mark of the end."""
+    if data.strip() == b"[DONE]":
+        return Piece(last=True)
+    chunk = parse_json(_Chunk, data)
+    if chunk.error:
+        raise model_error("while it was answering")
+    if not chunk.choices:
+        return None
+    choice = chunk.choices[0]
+    delta, last = choice.delta or _Delta(), bool(choice.finish_reason)
+    if delta.content or delta.reasoning_content or delta.reasoning or last:
+        return Piece(delta.content or "", last)
+    return None
+
+
+class OpenAIEmbedder:
+    """An embedding model behind OpenAI's protocol; `batch_size` texts go at a time. The rest is as for `OpenAIChat`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        batch_size: int = 32,
+        api_key: str | None = None,
+        timeouts: Timeouts | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._server = ModelServer(base_url, api_key=api_key, timeouts=timeouts, transport=transport)
+        self._model = model
+        self._batch_size = batch_size
+
+    @property
+    def name(self) -> str:
+        """What the vectors are keyed by in the database."""
+        return f"openai/{self._model}"
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed the texts in order; no texts give shape (0, 0).
+
+        Raises:
+            Unavailable: the model can't be reached, is too slow, or answered with an error that may pass.
+            Invalid: the model rejects these texts, or answers with the wrong number or shape of vectors.
+        """
+        return await embed_in_batches(texts, self._batch_size, self._embed_batch)
+
+    async def _embed_batch(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        body = {"model": self._model, "input": list(texts), "encoding_format": "float"}
+        answer = parse_json(_EmbeddingsAnswer, await self._server.post("/embeddings", body))
+        by_index = {row.index: row.embedding for row in answer.data}
+        return [by_index[index] for index in sorted(by_index)]
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._server.close()

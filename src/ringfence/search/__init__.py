@@ -1,0 +1,1 @@
+"""FIND: query → passages of one tenant."""

@@ -1,0 +1,148 @@
+"""A real PostgreSQL with production's roles: one server for the run, one database for each test, cloned in ms."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from ringfence import migrations
+from ringfence.db import APP_ROLE, SYSTEM_ROLE, Database, DatabaseOptions, role_url
+from ringfence.embedded import postgres
+from ringfence.keys import Purpose, derive_password
+from ringfence.settings import Settings
+from tests.fakes.model_server import ModelServer, model_server
+
+if TYPE_CHECKING:
+    from tests.engine import Live
+
+SECRET = "a secret for tests alone, 0123456789abcdef"
+APP_PASSWORD = derive_password(SECRET, Purpose.APP_ROLE)
+SYSTEM_PASSWORD = derive_password(SECRET, Purpose.SYSTEM_ROLE)
+
+
+def with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[str]:
+    """The administrator's URL: RINGFENCE_TEST_DATABASE_URL, or the embedded server that all xdist workers share."""
+    if url := os.environ.get("RINGFENCE_TEST_DATABASE_URL"):
+        yield url
+        return
+    base: Path = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    async with await postgres.start(folder / "server", config={"max_connections": "400", "fsync": "off"}) as server:
+        yield server.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template(server_url: str) -> str:
+    """A migrated database to clone, made by whichever worker comes first."""
+    digest = hashlib.sha256("".join(sql for _, sql in migrations.scripts()).encode()).hexdigest()[:12]
+    name = f"ringfence_template_{digest}"
+    admin = await asyncpg.connect(server_url)
+    try:
+        await admin.execute("select pg_advisory_lock(1)")
+        if not await admin.fetchval("select 1 from pg_database where datname = $1 and datistemplate", name):
+            await admin.execute(f"drop database if exists {name}")
+            await admin.execute(f"create database {name}")
+            await migrations.migrate(with_database(server_url, name), APP_PASSWORD, SYSTEM_PASSWORD)
+            await admin.execute(f"alter database {name} is_template true")
+    finally:
+        await admin.close()
+    return name
+
+
+@pytest.fixture
+async def database_url(server_url: str, template: str) -> AsyncGenerator[str]:
+    """The administrator's URL of a fresh, migrated database."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = await asyncpg.connect(server_url)
+    try:
+        await admin.execute(f"create database {name} template {template}")
+        yield with_database(server_url, name)
+        await admin.execute(f"drop database {name} with (force)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+def app_url(database_url: str) -> str:
+    return role_url(database_url, APP_ROLE, APP_PASSWORD)
+
+
+@pytest.fixture
+def system_url(database_url: str) -> str:
+    return role_url(database_url, SYSTEM_ROLE, SYSTEM_PASSWORD)
+
+
+@pytest.fixture
+async def db(app_url: str, system_url: str) -> AsyncGenerator[Database]:
+    database = Database(app_url, system_url, DatabaseOptions(connect_timeout=10, command_timeout=30))
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def admin(database_url: str) -> AsyncGenerator[asyncpg.Connection]:
+    """A superuser's connection, to look behind the policies."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def models() -> AsyncGenerator[ModelServer]:
+    """A model server over real HTTP: hashed bags of words as vectors, extraction as chat, or what a test scripts."""
+    async with model_server() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(app_url: str, system_url: str, models: ModelServer, tmp_path: Path) -> Settings:
+    """Settings of an engine on the test's database and model server."""
+    return Settings(
+        _env_file=None,
+        data_dir=tmp_path / "data",
+        port=0,
+        secret_key=SecretStr(SECRET),
+        bcrypt_cost=4,
+        app_database_url=SecretStr(app_url),
+        system_database_url=SecretStr(system_url),
+        embedding_provider="openai",
+        embedding_url=models.openai_url,
+        embedding_model="hash",
+        chat_provider="openai",
+        chat_url=models.openai_url,
+        chat_model="extract",
+        relevance_floor=0.1,
+        db_connect_timeout=10,
+        db_command_timeout=10,
+    )
+
+
+@pytest.fixture
+async def live(settings: Settings, models: ModelServer) -> AsyncGenerator["Live"]:
+    """A running engine."""
+    from tests.engine import running
+
+    async with running(settings, models) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def http(live: "Live") -> AsyncGenerator[httpx2.AsyncClient]:
+    """A bare HTTP client of the running engine."""
+    async with httpx2.AsyncClient(base_url=live.url, timeout=30) as client:
+        yield client

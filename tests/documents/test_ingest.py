@@ -1,0 +1,251 @@
+"""Ingestion with a real database, a real sandbox and a real model server."""
+
+import asyncio
+from datetime import timedelta
+
+import pymupdf
+import pytest
+
+from ringfence import jobs
+from ringfence.documents.ingest import Ingestion
+from ringfence.documents.parsing.sandbox import Sandbox
+from ringfence.documents.service import Library
+from ringfence.errors import Invalid, NotFound, Unavailable, Unsupported
+from ringfence.ids import DocumentId, new_document_id, new_user_id
+from ringfence.models.openai import OpenAIEmbedder
+from ringfence.storage import LocalStorage
+
+LEASE = timedelta(seconds=60)
+
+
+def pdf(*pages: str) -> bytes:
+    with pymupdf.open() as document:
+        for text in pages:
+            document.new_page().insert_textbox((50, 50, 550, 800), text)
+        return document.tobytes()
+
+
+@pytest.fixture
+async def user(db):
+    user_id = new_user_id()
+    async with db.system() as tx:
+        await tx.execute(
+            "insert into users (user_id, email, email_key, password_hash) values ($1, 'a@b.c', $2, 'x')",
+            user_id,
+            str(user_id),
+        )
+    return user_id
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalStorage(tmp_path / "files")
+
+
+@pytest.fixture
+def library(db, storage):
+    return Library(db, storage, 10_000_000)
+
+
+@pytest.fixture
+async def ingestion(db, storage, models):
+    embedder = OpenAIEmbedder(models.openai_url, "hash")
+    async with Sandbox(processes=1) as sandbox:
+        yield Ingestion(db, storage, sandbox, embedder, chunk_chars=200, chunk_overlap=40)
+    await embedder.close()
+
+
+async def put(library, user, name, content):
+    async with library.receive() as incoming:
+        await incoming.write(content)
+        return await library.add(user, name, incoming)
+
+
+async def claim(db) -> jobs.Job:
+    async with db.system() as tx:
+        [job] = await jobs.claim(tx, 1, LEASE)
+    return job
+
+
+async def rows(admin, table):
+    return await admin.fetchval(f"select count(*) from {table}")
+
+
+async def test_a_pdf_becomes_ready_with_pages_chunks_and_vectors(db, admin, library, ingestion, user):
+    document = (await put(library, user, "a.pdf", pdf("Alpha on page one. " * 30, "Beta on page two. " * 30))).document
+    assert document.state == "queued"
+    await ingestion.run(await claim(db))
+    document = await library.get(user, document.document_id)
+    assert (document.state, document.pages, document.pages_done) == ("ready", 2, 2)
+    assert document.chunks == await rows(admin, "chunks") == await rows(admin, "embeddings") > 2
+    first, last = await admin.fetchrow("select min(spans[1]), max(spans[1]) from chunks")
+    assert (first, last) == (1, 2)
+
+
+async def test_running_twice_stores_nothing_twice(db, admin, library, ingestion, user):
+    await put(library, user, "a.txt", b"words " * 500)
+    job = await claim(db)
+    await ingestion.run(job)
+    before = await rows(admin, "chunks")
+    await ingestion.run(job)
+    assert await rows(admin, "chunks") == before == await rows(admin, "embeddings")
+
+
+async def test_a_try_that_broke_off_is_wiped_by_the_next(db, admin, library, ingestion, user, models):
+    await put(library, user, "a.txt", b"".join(b"word%d " % n for n in range(3000)))
+    job = await claim(db)
+    models.script_embeddings(times=1)
+    models.script_embeddings(status=503, times=1)
+    with pytest.raises(Unavailable):
+        await ingestion.run(job)
+    assert 0 < await rows(admin, "chunks") < 60
+    await ingestion.run(job)
+    numbers = [row[0] for row in await admin.fetch("select number from chunks order by number")]
+    assert numbers == list(range(len(numbers)))
+    assert (await library.newest(user, 1))[0].state == "ready"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("damaged.pdf", b"%PDF-1.7\nnothing here", "document_damaged"),
+        ("blank.txt", b" \n \n", "no_text"),
+    ],
+)
+async def test_what_cannot_be_read_ends_as_failed_with_its_reason(db, library, ingestion, user, name, content, code):
+    document = (await put(library, user, name, content)).document
+    await ingestion.run(await claim(db))
+    failed = await library.get(user, document.document_id)
+    assert (failed.state, failed.reason_code) == ("failed", code)
+    assert failed.reason
+
+
+async def test_a_failed_document_is_tried_again_when_uploaded_again(db, library, ingestion, user):
+    document = (await put(library, user, "x.txt", b" ")).document
+    await ingestion.run(await claim(db))
+    again = await put(library, user, "x.txt", b" ")
+    assert not again.created
+    assert (again.document.document_id, again.document.state) == (document.document_id, "queued")
+
+
+async def test_the_same_content_is_the_same_document(db, library, user):
+    first, second = await put(library, user, "a.txt", b"same"), await put(library, user, "b.txt", b"same")
+    assert (first.created, second.created) == (True, False)
+    assert first.document == second.document
+    async with db.system() as tx:
+        assert len(await jobs.claim(tx, 9, LEASE)) == 1
+
+
+async def test_many_uploads_of_one_file_at_once_make_one_document(library, user):
+    uploads = await asyncio.gather(*(put(library, user, "a.txt", b"same") for _ in range(20)))
+    assert sum(upload.created for upload in uploads) == 1
+    assert len({upload.document.document_id for upload in uploads}) == 1
+
+
+async def test_bad_uploads_are_refused_and_leave_nothing(admin, library, user, tmp_path):
+    with pytest.raises(Invalid, match="empty_file"):
+        await put(library, user, "a.txt", b"")
+    with pytest.raises(Unsupported, match="unsupported_type"):
+        await put(library, user, "a.pdf", b"PK\x03\x04 not a pdf")
+    assert await rows(admin, "documents") == await rows(admin, "jobs") == 0
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+async def test_deleting_takes_everything_and_then_the_file(db, admin, library, ingestion, user, tmp_path):
+    document = (await put(library, user, "a.txt", b"words " * 100)).document
+    await ingestion.run(await claim(db))
+    async with db.system() as tx:
+        await tx.execute("delete from jobs")
+    await library.delete(user, document.document_id)
+    assert await rows(admin, "chunks") == await rows(admin, "embeddings") == await rows(admin, "documents") == 0
+    erase = await claim(db)
+    await library.erase(user, erase.payload)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    with pytest.raises(NotFound):
+        await library.get(user, document.document_id)
+    with pytest.raises(NotFound):
+        await library.delete(user, document.document_id)
+
+
+async def test_a_file_that_was_uploaded_again_is_not_erased(db, library, user):
+    document = (await put(library, user, "a.txt", b"same")).document
+    await library.delete(user, document.document_id)
+    again = (await put(library, user, "a.txt", b"same")).document
+    async with db.system() as tx:
+        erase = next(job for job in await jobs.claim(tx, 9, LEASE) if job.kind == "erase")
+    await library.erase(user, erase.payload)
+    _, path = await library.file(user, again.document_id)
+    assert path.read_bytes() == b"same"
+
+
+async def test_a_document_deleted_meanwhile_is_let_go(db, admin, library, ingestion, user, models):
+    document = (await put(library, user, "a.txt", b"words " * 500)).document
+    job = await claim(db)
+    models.script_embeddings(delay=0.3)
+    run = asyncio.create_task(ingestion.run(job))
+    await models.wait_for(lambda: bool(models.embeddings))
+    await library.delete(user, document.document_id)
+    await run
+    assert await rows(admin, "chunks") == await rows(admin, "embeddings") == 0
+    await ingestion.run(job)
+
+
+async def test_a_worker_that_lost_its_lease_stores_nothing_more(db, admin, library, ingestion, user, models):
+    document = (await put(library, user, "a.txt", b"words " * 200)).document
+    job = await claim(db)
+    models.script_embeddings(delay=0.3)
+    run = asyncio.create_task(ingestion.run(job))
+    await models.wait_for(lambda: bool(models.embeddings))
+    await admin.execute("update documents set ingest_token = gen_random_uuid()")
+    await run
+    assert await rows(admin, "chunks") == 0
+    assert (await library.get(user, document.document_id)).state == "processing"
+
+
+async def test_losing_the_lease_before_the_last_step_is_noticed(db, admin, library, ingestion, user):
+    await admin.execute(
+        "create function steal() returns trigger language plpgsql as "
+        "$$begin update public.documents set ingest_token = null; return null; end$$"
+    )
+    await admin.execute("create trigger steal after insert on embeddings for each statement execute function steal()")
+    document = (await put(library, user, "a.txt", b"words")).document
+    await ingestion.run(await claim(db))
+    assert (await library.get(user, document.document_id)).state == "processing"
+
+
+async def test_giving_up_tells_why(db, library, ingestion, user):
+    document = (await put(library, user, "a.txt", b"words")).document
+    await ingestion.give_up(await claim(db), "worker_died", "Processing was broken off too often.")
+    failed = await library.get(user, document.document_id)
+    assert (failed.state, failed.reason_code) == ("failed", "worker_died")
+
+
+async def test_a_model_that_changes_its_dimensions_is_refused(db, library, ingestion, user, models):
+    await put(library, user, "a.txt", b"one")
+    await ingestion.run(await claim(db))
+    models.script_embeddings(vectors=[[1.0, 0.0]])
+    other = (await put(library, user, "b.txt", b"two")).document
+    fresh = Ingestion(db, ingestion._storage, ingestion._sandbox, ingestion._embedder, chunk_chars=200, chunk_overlap=4)
+    async with db.system() as tx:
+        job = next(job for job in await jobs.claim(tx, 9, LEASE))
+    await fresh.run(job)
+    failed = await library.get(user, other.document_id)
+    assert (failed.state, failed.reason_code) == ("failed", "model_dimensions")
+
+
+async def test_another_tenant_sees_nothing(library, user, db):
+    document = (await put(library, user, "a.txt", b"mine")).document
+    stranger = new_user_id()
+    assert await library.newest(stranger, 10) == []
+    for unknown in (document.document_id, new_document_id()):
+        with pytest.raises(NotFound, match="document_not_found: There is no such document"):
+            await library.get(stranger, DocumentId(unknown))
+        with pytest.raises(NotFound, match="document_not_found: There is no such document"):
+            await library.delete(stranger, DocumentId(unknown))
+
+
+async def test_a_deleted_file_is_not_found(library, user, storage):
+    document = (await put(library, user, "a.txt", b"mine")).document
+    storage.delete(user, document.sha256)
+    with pytest.raises(NotFound, match="file_not_found"):
+        await library.file(user, document.document_id)

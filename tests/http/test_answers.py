@@ -1,0 +1,123 @@
+import asyncio
+import json
+
+import pytest
+
+from tests.http.test_documents import finished, upload
+
+
+@pytest.fixture
+async def ada(live):
+    async with live.account("ada@example.com") as client:
+        http = client._http
+        await finished(http, (await upload(http)).json()["document_id"])
+        yield http
+
+
+def events(text):
+    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+
+
+async def ask(http, question="How long is the notice period?", **headers):
+    return await http.post("/api/v1/answers", json={"question": question}, headers=headers)
+
+
+async def test_an_answer_is_a_stream_of_typed_events(ada):
+    response = await ask(ada)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-store"
+    got = events(response.text)
+    assert got[0][0] == "sources"
+    assert {name for name, _ in got[1:-1]} == {"token"}
+    name, done = got[-1]
+    assert (name, done["refused"]) == ("done", False)
+    assert all(name == data["type"] for name, data in got)
+    [citation] = done["citations"]
+    assert citation["document"] == "handbook.txt"
+    assert citation["quote"] == {
+        "text": "The notice period is six weeks to the end of a quarter.",
+        "page": 1,
+        "start": 0,
+        "end": 55,
+    }
+
+
+async def test_plain_text_for_a_terminal(ada):
+    response = await ask(ada, Accept="text/plain")
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "six weeks" in response.text
+    assert response.text.endswith(
+        "\n\n[1] handbook.txt, page 1: “The notice period is six weeks to the end of a quarter.”\n"
+    )
+
+
+async def test_a_refusal_in_plain_text(ada):
+    response = await ask(ada, "Zebras?", Accept="text/plain")
+    assert response.text == "The documents do not answer this question.\n"
+
+
+async def test_a_broken_answer_in_both_forms(ada, models):
+    models.script(answer="It is six weeks.", break_after=2)
+    name, error = events((await ask(ada)).text)[-1]
+    assert (name, error["code"]) == ("error", "model_broke_off")
+    assert "The answer broke off: " in (await ask(ada, Accept="text/plain")).text
+
+
+async def test_tokens_come_as_the_model_writes_them(ada, models):
+    models.script(answer="one two three", stall_after=1)
+    body = {"question": "How long is the notice period?"}
+    async with ada.stream("POST", "/api/v1/answers", json=body) as response:
+        seen = ""
+        async for text in response.aiter_text():
+            seen += text
+            if "event: token" in seen:
+                models.release()
+        assert "event: done" in seen
+
+
+async def test_a_client_that_leaves_stops_the_model(ada, models):
+    models.script(answer="word " * 1000, stall_after=3)
+    body = {"question": "How long is the notice period?"}
+    async with ada.stream("POST", "/api/v1/answers", json=body) as response:
+        async for text in response.aiter_text():
+            if "event: token" in text:
+                break
+    await models.wait_for(lambda: models.disconnects == 1, within=2)
+
+
+@pytest.mark.parametrize("body", [{"question": ""}, {"question": "x" * 5000}, {}, {"question": "a", "top_k": 3}])
+async def test_bad_questions_are_422(ada, body):
+    response = await ada.post("/api/v1/answers", json=body)
+    assert (response.status_code, response.json()["code"]) == (422, "bad_request")
+
+
+async def test_a_question_of_blanks_is_400_not_a_stream(ada):
+    response = await ask(ada, "   ")
+    assert (response.status_code, response.json()["code"]) == (400, "bad_question")
+
+
+async def test_an_embedding_server_that_is_down_is_503_before_the_stream(ada, models):
+    models.script_embeddings(status=503)
+    response = await ask(ada)
+    assert (response.status_code, response.json()["code"]) == (503, "model_busy")
+    assert response.headers["retry-after"] == "5"
+
+
+async def test_one_tenants_question_is_never_answered_from_anothers_documents(ada, live):
+    async with live.account("bob@example.com") as bob:
+        got = events((await ask(bob._http)).text)
+    assert got[0] == ("sources", {"type": "sources", "sources": []})
+    assert got[-1][1]["refused"] is True
+    assert "six weeks" not in str(got)
+
+
+async def test_many_answers_at_once_hold_no_connection(ada, models, settings):
+    """More streams than the pool has connections stand open, and other requests go on."""
+    models.script(answer="word " * 5, stall_after=1)
+    asking = [asyncio.create_task(ask(ada)) for _ in range(settings.db_pool_size * 2)]
+    await models.wait_for(lambda: len(models.chats) == len(asking), within=20)
+    assert (await ada.get("/api/v1/documents")).status_code == 200
+    models.release()
+    assert all("event: done" in response.text for response in await asyncio.gather(*asking))

@@ -1,0 +1,140 @@
+"""The embedded embedder on the real weights of `all-minilm-l6-v2`, which `make test` pulls."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+
+from ringfence.embedded.weights import Weights
+from ringfence.errors import SetupError
+from ringfence.models.minilm import DIMENSIONS, MAX_CHARACTERS, MiniLM
+from ringfence.models.minilm_graph import build
+
+TEXTS = [
+    "How do I reset my password?",
+    "Steps to recover a forgotten login credential",
+    "The cafeteria opens at eight",
+    "",
+    "Die Kündigungsfrist beträgt drei Monate zum Quartalsende.",
+    "A chunk of a document is longer than a question, and has many more words to be embedded. " * 12,
+]
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, Path]:
+    folder = os.environ.get("RINGFENCE_TEST_MODELS_DIR") or platformdirs.user_cache_path("ringfence") / "models"
+    return Weights(Path(folder)).paths("all-minilm-l6-v2")
+
+
+@pytest.fixture
+async def embedder(files: dict[str, Path]) -> AsyncIterator[MiniLM]:
+    embedder = MiniLM(files["model.safetensors"], files["tokenizer.json"], threads=2)
+    yield embedder
+    await embedder.close()
+
+
+async def test_agrees_with_the_reference_implementation(embedder: MiniLM) -> None:
+    vectors = await embedder.embed(["This is an example sentence", "Each sentence is converted"])
+    # By PyTorch, from the model's card on its hub: the first numbers of its own example.
+    expected = [[6.7657e-02, 6.3496e-02, 4.8713e-02], [8.6439e-02, 1.0276e-01, 5.3946e-03]]
+    np.testing.assert_allclose(vectors[:, :3], expected, atol=1e-5)
+
+
+async def test_gives_unit_vectors_in_order(embedder: MiniLM) -> None:
+    vectors = await embedder.embed(TEXTS)
+    assert vectors.shape == (len(TEXTS), DIMENSIONS)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    alike = vectors @ vectors.T
+    assert alike[0, 1] > 0.5
+    assert alike[0, 2] < 0.2
+    assert embedder.name == "all-minilm-l6-v2"
+
+
+async def test_a_vector_does_not_depend_on_its_company(embedder: MiniLM, files: dict[str, Path]) -> None:
+    together = await embedder.embed(TEXTS)
+    backwards = await embedder.embed(TEXTS[::-1])
+    alone = np.concatenate([await embedder.embed([text]) for text in TEXTS])
+    other = MiniLM(files["model.safetensors"], files["tokenizer.json"], threads=1)
+    crowd = await asyncio.gather(*(other.embed(TEXTS) for _ in range(3)))
+    await other.close()
+    for vectors in (alone, backwards[::-1], *crowd):
+        np.testing.assert_array_equal(vectors, together)
+
+
+async def test_no_texts_no_vectors(embedder: MiniLM) -> None:
+    assert (await embedder.embed([])).shape == (0, DIMENSIONS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\0", "a\0b", "\ud800 lone", "\u202e", "x" * 1_000_000, " " * 1_000_000, "a b " * 250_000, "日本語" * 300_000],
+)
+async def test_any_string_has_a_vector(embedder: MiniLM, text: str) -> None:
+    async with asyncio.timeout(30):
+        vectors = await embedder.embed([text])
+    assert np.isfinite(vectors).all()
+    assert np.linalg.norm(vectors) == pytest.approx(1, abs=1e-5)
+
+
+async def test_what_is_beyond_the_limit_does_not_count(embedder: MiniLM) -> None:
+    words = "word " * 300
+    vectors = await embedder.embed([words + "one ending", words + "another", "word " * 253, "word " * 200])
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert not np.array_equal(vectors[0], vectors[3])
+    spaces = " " * MAX_CHARACTERS
+    vectors = await embedder.embed([spaces + "one", spaces + "other", ""])
+    np.testing.assert_array_equal(vectors[0], vectors[2])
+    np.testing.assert_array_equal(vectors[1], vectors[2])
+
+
+async def test_a_question_does_not_wait_for_a_whole_document(embedder: MiniLM) -> None:
+    chunks = [TEXTS[-1]] * 60
+    document = asyncio.create_task(embedder.embed(chunks))
+    await asyncio.sleep(0)  # it has submitted its first chunks
+    await embedder.embed(["How long is the notice period?"])
+    assert not document.done()
+    document.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await document
+
+
+async def test_the_loop_stays_free(embedder: MiniLM) -> None:
+    turns = 0
+    document = asyncio.create_task(embedder.embed([TEXTS[-1]] * 8))
+    while not document.done():
+        turns += 1
+        await asyncio.sleep(0.001)
+    assert turns > 8
+
+
+@pytest.mark.parametrize(
+    ("weights", "tokenizer"),
+    [(b"", None), (b"\x02\0\0\0\0\0\0\0{}", None), (b"\xff" * 100, None), (None, b"{}"), (None, b"\xff")],
+)
+async def test_files_that_are_not_the_model(
+    files: dict[str, Path], tmp_path: Path, weights: bytes | None, tokenizer: bytes | None
+) -> None:
+    paths = {"weights": files["model.safetensors"], "tokenizer": files["tokenizer.json"]}
+    for name, content in (("weights", weights), ("tokenizer", tokenizer)):
+        if content is not None:
+            paths[name] = tmp_path / name
+            paths[name].write_bytes(content)
+    with pytest.raises(SetupError, match="ringfence model pull") as caught:
+        MiniLM(paths["weights"], paths["tokenizer"])
+    assert caught.value.code == "weights_corrupt"
+
+
+async def test_one_thread_per_cpu_by_default(files: dict[str, Path]) -> None:
+    embedder = MiniLM(files["model.safetensors"], files["tokenizer.json"])
+    assert (await embedder.embed(["Hello"])).shape == (1, DIMENSIONS)
+    await embedder.close()
+
+
+def test_the_graph_needs_all_weights() -> None:
+    with pytest.raises(KeyError, match=r"embeddings\.word_embeddings\.weight"):
+        build({})

@@ -1,0 +1,105 @@
+import pytest
+
+from ringfence.documents.chunker import Chunk
+from ringfence.documents.queries import add, add_chunks, ready, start
+from ringfence.errors import SetupError
+from ringfence.ids import new_document_id, new_user_id
+from ringfence.models.openai import OpenAIEmbedder
+from ringfence.models.registry import EmbeddingModels
+from ringfence.search.service import Search
+
+FACTS = [
+    "The notice period is six weeks to the end of a quarter.",
+    "The oven is repaired by Anders, who lives in the red house.",
+    "Holidays are thirty days a year for everybody.",
+]
+
+
+@pytest.fixture
+async def embedder(models):
+    embedder = OpenAIEmbedder(models.openai_url, "hash")
+    yield embedder
+    await embedder.close()
+
+
+async def tenant(db, admin):
+    user_id = new_user_id()
+    await admin.execute("insert into users values ($1, 'a@b.c', $2, 'x')", user_id, str(user_id))
+    return user_id
+
+
+async def store(db, embedder, user_id, texts, *, publish=True):
+    document_id, token = new_document_id(), new_document_id()
+    vectors = await embedder.embed(texts)
+    model_id = await EmbeddingModels(db).number(embedder.name, vectors.shape[1])
+    chunks = [Chunk(n, text, ((n + 1, 0, len(text)),)) for n, text in enumerate(texts)]
+    async with db.tenant(user_id) as tx:
+        await add(tx, document_id, name="a.txt", media_type="text/plain", size=1, sha256=document_id.bytes * 2)
+        await start(tx, document_id, token)
+        await add_chunks(tx, document_id, model_id, chunks, vectors)
+        if publish:
+            await ready(tx, document_id, token)
+    return document_id
+
+
+async def test_the_nearest_passage_comes_first_with_its_place(db, admin, embedder):
+    user_id = await tenant(db, admin)
+    document_id = await store(db, embedder, user_id, FACTS)
+    found = await Search(db, embedder).passages(user_id, "Who repairs the oven?", 2)
+    assert len(found) == 2
+    assert found[0].text == FACTS[1]
+    assert found[0].document_id == document_id
+    assert found[0].document == "a.txt"
+    assert found[0].spans == ((2, 0, len(FACTS[1])),)
+    assert 1 >= found[0].score > found[1].score
+
+
+async def test_nothing_of_another_tenant_is_found(db, admin, embedder):
+    ada, bob = await tenant(db, admin), await tenant(db, admin)
+    await store(db, embedder, ada, FACTS)
+    assert await Search(db, embedder).passages(bob, "Who repairs the oven?", 8) == []
+    await store(db, embedder, bob, ["The telescope is repaired by Ines."])
+    [only] = await Search(db, embedder).passages(bob, "Who repairs the oven?", 8)
+    assert "telescope" in only.text
+
+
+async def test_a_document_is_found_only_once_it_is_ready(db, admin, embedder):
+    user_id = await tenant(db, admin)
+    await store(db, embedder, user_id, FACTS, publish=False)
+    assert await Search(db, embedder).passages(user_id, "oven", 8) == []
+
+
+async def test_before_anything_was_embedded_nothing_is_found(db, embedder):
+    assert await Search(db, embedder).passages(new_user_id(), "oven", 8) == []
+
+
+async def test_a_model_with_other_dimensions_is_refused(db, admin, embedder, models):
+    user_id = await tenant(db, admin)
+    await store(db, embedder, user_id, FACTS)
+    models.script_embeddings(vectors=[[1.0, 0.0]])
+    with pytest.raises(SetupError, match="model_dimensions"):
+        await Search(db, embedder).passages(user_id, "oven", 8)
+
+
+async def test_a_models_number_stays(db):
+    first = await EmbeddingModels(db).number("one", 3)
+    registry = EmbeddingModels(db)
+    assert await registry.number("one", 3) == await registry.number("one", 3) == first
+    assert await registry.number("two", 3) != first
+    with pytest.raises(SetupError, match="model_dimensions"):
+        await registry.number("one", 4)
+
+
+async def test_the_search_reads_one_tenants_vectors_through_the_primary_key(db, admin, embedder):
+    from ringfence.search.queries import _NEAREST
+
+    user_id = await tenant(db, admin)
+    await store(db, embedder, user_id, FACTS)
+    for _ in range(3):
+        await store(db, embedder, await tenant(db, admin), [f"{n} {text}" for n in range(200) for text in FACTS])
+    await admin.execute("analyze")
+    vector = (await embedder.embed(["oven"]))[0]
+    async with db.tenant(user_id) as tx:
+        plan = "\n".join(row[0] for row in await tx.fetch(f"explain (costs off) {_NEAREST}", user_id, 1, vector, 8))
+    assert "Seq Scan on embeddings" not in plan
+    assert "embeddings_pkey" in plan
