@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import httpx2
+import platformdirs
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
@@ -100,6 +101,12 @@ async def admin(database_url: str) -> AsyncGenerator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """Where the real weights lie, which `make test` pulls."""
+    return Path(os.environ.get("RINGFENCE_TEST_MODELS_DIR") or platformdirs.user_cache_path("ringfence") / "models")
 
 
 @pytest.fixture

@@ -374,6 +374,29 @@ async def test_cancelled_in_silence(through, proxy, sql):
     await lives(through)
 
 
+async def test_cancelled_in_begin_nobody_inherits_the_transaction(through, proxy):
+    """The server may have begun one. The pool gets a new connection, and nothing is left for asyncpg to complain of."""
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    async with through.system() as tx:
+        before = await tx.fetchval("select pg_backend_pid()")
+
+    async def use():
+        async with through.system():
+            raise AssertionError
+
+    proxy.hold()
+    task = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    task.cancel()
+    proxy.release()
+    async with fails_soon(asyncio.CancelledError):
+        await task
+    async with through.system() as tx:
+        assert await tx.fetchval("select pg_backend_pid()") != before
+    assert complaints == []
+
+
 async def test_cancelled_at_the_rollback(through, proxy):
     """A cancellation that arrives while an error is rolled back is not lost."""
     inside = asyncio.Event()

@@ -41,6 +41,7 @@ log = structlog.get_logger()
 EMBEDDING_WEIGHTS = "all-minilm-l6-v2"
 CHAT_WEIGHTS = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 _EMBEDDED_PASSAGE_TOKENS = 600
+_EMBEDDED_CONTEXT = 4096  # passages, question and answer need half of it; each token of context costs memory
 _PASSAGE_TOKENS = 3000
 
 
@@ -172,6 +173,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
                 passage_tokens=settings.passage_tokens or _default_passage_tokens(settings),
                 answer_tokens=settings.answer_tokens,
                 relevance_floor=settings.relevance_floor,
+                mark=settings.chat_provider == "embedded",
             ),
         )
 
@@ -292,7 +294,7 @@ async def _open_chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | N
         return None
     if settings.chat_provider == "embedded":
         path = Weights(settings.models_dir).paths(CHAT_WEIGHTS)["model.gguf"]
-        chat = EmbeddedChat(LlamaServer(path, context=settings.chat_context_tokens), settings)
+        chat = EmbeddedChat(LlamaServer(path, context=_EMBEDDED_CONTEXT), settings)
     else:
         kind = OllamaChat if settings.chat_provider == "ollama" else OpenAIChat
         chat = kind(
@@ -321,6 +323,7 @@ class EmbeddedChat:
             self.name,
             context_tokens=self.context_tokens,
             api_key=self._server.api_key,
+            reuse=False,
             timeouts=_timeouts(self._settings),
         )
 
@@ -332,7 +335,7 @@ class EmbeddedChat:
     @property
     def context_tokens(self) -> int:
         """How many tokens the prompt and the answer may have together."""
-        return self._settings.chat_context_tokens
+        return _EMBEDDED_CONTEXT
 
     async def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[str]:
         """As the protocol says; the first answer waits for the server's start."""

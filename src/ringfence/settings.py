@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     )
     answer_tokens: int = Field(default=512, ge=16, description="Longest answer, in tokens.")
     model_connect_timeout: Seconds = Field(default=3.0, description="To reach a model server.")
-    model_first_token_timeout: Seconds = Field(default=60.0, description="Until the first token of an answer.")
+    model_first_token_timeout: Seconds = Field(default=120.0, description="Until the first token of an answer.")
     model_token_timeout: Seconds = Field(default=15.0, description="Between two tokens.")
     model_total_timeout: Seconds = Field(default=300.0, description="For a whole answer.")
     relevance_floor: float = Field(

@@ -1,8 +1,13 @@
-import pytest
+import re
 
-from ringfence.answers.citations import cited
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ringfence.answers.citations import SentenceMarker, cited
 from ringfence.answers.events import Quote, Source
 from ringfence.ids import new_document_id
+from ringfence.search.queries import Passage
 
 SOURCES = [
     Source(
@@ -36,3 +41,46 @@ def test_a_citation_names_document_page_and_offsets():
     [citation] = cited("So it is [3].", SOURCES)
     source = SOURCES[2]
     assert (citation.document_id, citation.document, citation.quote) == (source.document_id, "3.pdf", source.quote)
+
+
+PASSAGES = [
+    Passage(new_document_id(), "a.pdf", text, ((1, 0, len(text)),), 0.5)
+    for text in (
+        "The notice period is six weeks.",
+        "Anders repairs the oven, e.g. on Mondays.",
+        "窯はアンデルスが直す。",
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "marked"),
+    [
+        ("The notice period is six weeks.", "The notice period is six weeks. [1]"),
+        ("It is six weeks. Anders repairs the oven!\n", "It is six weeks. [1] Anders repairs the oven! [2]\n"),
+        ("Anders repairs the oven, e.g. on Mondays.", "Anders repairs the oven, e.g. on Mondays. [2]"),
+        (
+            "Bananas are yellow. Six weeks is the notice period",
+            "Bananas are yellow. Six weeks is the notice period [1]",
+        ),
+        ("窯はアンデルスが直す。", "窯はアンデルスが直す。 [3]"),
+        ("The period is 3.14 weeks, six weeks notice.", "The period is 3.14 weeks, six weeks notice. [1]"),
+        ("", ""),
+    ],
+)
+def test_sentences_are_marked_however_the_stream_is_cut(answer, marked):
+    for size in (1, 2, 3, 7, 1000):
+        marker = SentenceMarker(PASSAGES)
+        pieces = [marker.feed(answer[start : start + size]) for start in range(0, len(answer), size)]
+        assert "".join(pieces) + marker.finish() == marked
+
+
+@given(st.text(alphabet="ab .!?。\n", max_size=60), st.lists(st.integers(1, 9), max_size=30))
+def test_marking_adds_and_never_changes_what_was_said(answer, cuts):
+    marker, marked = SentenceMarker(PASSAGES), ""
+    rest = answer
+    for cut in cuts:
+        marked += marker.feed(rest[:cut])
+        rest = rest[cut:]
+    marked += marker.feed(rest) + marker.finish()
+    assert re.sub(r" \[\d\]", "", marked) == answer

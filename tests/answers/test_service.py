@@ -41,8 +41,10 @@ async def chat(models):
     await chat.close()
 
 
-def answers(chat, *passages):
-    return Answers(GivenPassages(*passages), chat, passage_tokens=600, answer_tokens=64, relevance_floor=0.25)
+def answers(chat, *passages, mark=False):
+    return Answers(
+        GivenPassages(*passages), chat, passage_tokens=600, answer_tokens=64, relevance_floor=0.25, mark=mark
+    )
 
 
 async def collect(engine, question="How long is the notice period?"):
@@ -75,16 +77,18 @@ async def test_the_model_is_given_the_passages_and_nothing_else(chat, models):
     assert str(USER) not in str(request.body)
 
 
-async def test_an_answer_without_a_marker_is_given_the_passage_it_rests_on(chat, models):
-    models.script(answer="The notice period is six weeks.")
-    _, text, done = await collect(answers(chat, OVEN, NOTICE))
-    assert text == "The notice period is six weeks. [2]"
-    assert [citation.n for citation in done.citations] == [2]
+async def test_the_engine_cites_for_a_model_that_can_not(chat, models):
+    models.script(answer="The notice period is six weeks. Anders repairs the oven.")
+    _, text, done = await collect(answers(chat, OVEN, NOTICE, mark=True))
+    assert text == "The notice period is six weeks. [2] Anders repairs the oven. [1]"
+    assert [citation.n for citation in done.citations] == [2, 1]
+    assert "[1]" not in models.chats[0].body["messages"][-1]["content"]
 
 
-async def test_an_answer_that_rests_on_nothing_gets_no_citation(chat, models):
+@pytest.mark.parametrize("mark", [True, False])
+async def test_an_answer_that_rests_on_nothing_gets_no_citation(chat, models, mark):
     models.script(answer="Bananas grow in warm countries.")
-    _, text, done = await collect(answers(chat, NOTICE))
+    _, text, done = await collect(answers(chat, NOTICE, mark=mark))
     assert text == "Bananas grow in warm countries."
     assert (done.refused, done.citations) == (False, [])
 

@@ -1,16 +1,17 @@
 """The page in a real browser, on the real engine: sign up, upload, ask, and the fence between two accounts.
 
-`live_server` has the engine's `url`, and as `model_server` the fake model server that writes its answers.
+`live` is the engine; a fake model server behind it writes the answers.
 """
 
 import asyncio
 import re
 import shutil
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, async_playwright, expect
+
+from tests.engine import Live
 
 pytestmark = pytest.mark.browser
 
@@ -49,7 +50,7 @@ class Visitor:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", self._note)
 
-    def _note(self, message: Any) -> None:
+    def _note(self, message: ConsoleMessage) -> None:
         # That a request got a 4xx is expected here and there; a broken policy or a script's error never is.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.complaints.append(message.text)
@@ -80,8 +81,9 @@ class Visitor:
             await self.page.get_by_role("link", name="read the mail here").click()
         mails = await opened.value
         mail = mails.get_by_role("article").filter(has_text=self.email)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):  # the worker may still be starting
             while not await mail.count():
+                await asyncio.sleep(0.2)  # leaves the processor to the worker that sends it
                 await mails.goto("/dev/mail")
         text = await mail.first.inner_text()
         await mails.close()
@@ -111,19 +113,19 @@ class Visitor:
         return self.page.locator("#sources").get_by_role("listitem")
 
 
-async def test_from_signing_up_to_a_cited_answer_that_nobody_else_gets(browser: Browser, live_server: Any) -> None:
-    ada = await Visitor.arrive(browser, live_server.url, "ada@example.com")
+async def test_from_signing_up_to_a_cited_answer_that_nobody_else_gets(browser: Browser, live: Live) -> None:
+    ada = await Visitor.arrive(browser, live.url, "ada@example.com")
     await ada.sign_up()
     document = await ada.upload("contract.txt", DOCUMENT)
     await expect(document).to_contain_text("Ready · 1 page, ")
 
-    live_server.model_server.script(answer="It is three months [1], says <b>page</b> [99].", stall_after=3)
+    live.models.script(answer="It is three months [1], says <b>page</b> [99].", stall_after=3)
     await ada.ask(QUESTION)
     # The model is silent after three words: they are there already, and so is what they rest on.
     await expect(ada.answer).to_have_text("It is three")
     await expect(ada.sources.first).to_contain_text("contract.txt, page 1")
     await expect(ada.sources.first).to_contain_text("The notice period is three months.")
-    live_server.model_server.release()
+    live.models.release()
     await expect(ada.status).to_contain_text("Written by")
     await expect(ada.answer).to_have_text("It is three months [1], says <b>page</b> [99].")
 
@@ -131,7 +133,7 @@ async def test_from_signing_up_to_a_cited_answer_that_nobody_else_gets(browser: 
     await ada.answer.get_by_role("link").click()
     await expect(ada.sources.first).to_be_focused()
 
-    bob = await Visitor.arrive(browser, live_server.url, "bob@example.com")
+    bob = await Visitor.arrive(browser, live.url, "bob@example.com")
     await bob.sign_up()
     await expect(bob.page.get_by_text("There are none yet.")).to_be_visible()
     await bob.ask(QUESTION)
@@ -141,23 +143,23 @@ async def test_from_signing_up_to_a_cited_answer_that_nobody_else_gets(browser: 
     assert ada.complaints + bob.complaints == []
 
 
-async def test_stopping_an_answer_stops_the_model(browser: Browser, live_server: Any) -> None:
-    ada = await Visitor.arrive(browser, live_server.url, "ada@example.com")
+async def test_stopping_an_answer_stops_the_model(browser: Browser, live: Live) -> None:
+    ada = await Visitor.arrive(browser, live.url, "ada@example.com")
     await ada.sign_up()
     await expect(await ada.upload("contract.txt", DOCUMENT)).to_contain_text("Ready")
-    live_server.model_server.script(answer="It is three months [1].", stall_after=2)
+    live.models.script(answer="It is three months [1].", stall_after=2)
     await ada.ask(QUESTION)
     await expect(ada.answer).to_have_text("It is")
     await ada.page.get_by_role("button", name="Stop").click()
     await expect(ada.status).to_have_text("Stopped.")
-    models = live_server.model_server
+    models = live.models
     await models.wait_for(lambda: models.disconnects > 0, within=10)
     await expect(ada.answer).to_have_text("It is")
     assert ada.complaints == []
 
 
-async def test_documents_come_and_go(browser: Browser, live_server: Any) -> None:
-    ada = await Visitor.arrive(browser, live_server.url, "ada@example.com")
+async def test_documents_come_and_go(browser: Browser, live: Live) -> None:
+    ada = await Visitor.arrive(browser, live.url, "ada@example.com")
     await ada.sign_up()
     document = await ada.upload("contract.txt", DOCUMENT)
     await expect(document).to_contain_text("Ready")
@@ -184,8 +186,8 @@ async def test_documents_come_and_go(browser: Browser, live_server: Any) -> None
     assert ada.complaints == []
 
 
-async def test_signing_out_leaves_nothing_behind(browser: Browser, live_server: Any) -> None:
-    ada = await Visitor.arrive(browser, live_server.url, "ada@example.com")
+async def test_signing_out_leaves_nothing_behind(browser: Browser, live: Live) -> None:
+    ada = await Visitor.arrive(browser, live.url, "ada@example.com")
     await ada.sign_up()
     await ada.page.get_by_role("button", name="Sign out").click()
     form = ada.page.get_by_role("region", name="Sign in")

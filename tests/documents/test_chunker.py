@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001
 # Punctuation of other scripts is what is tested.
 import itertools
 import time

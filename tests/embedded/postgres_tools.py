@@ -138,9 +138,9 @@ async def busy_backend(url: str) -> AsyncIterator[int]:
     """A session whose server process computes and does not look up."""
     connection = await asyncpg.connect(url)
     pid: int = await connection.fetchval("select pg_backend_pid()")
-    work = asyncio.create_task(connection.fetchval("select count(*) from generate_series(1, 1000000000000)"))
+    work = asyncio.create_task(connection.execute("select count(*) from generate_series(1, 1000000000000)"))
     try:
-        await until(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "R")
+        await until(lambda: int(Path(f"/proc/{pid}/stat").read_text().split()[13]) > 10)  # ticks of computing
         yield pid
     finally:
         work.cancel()

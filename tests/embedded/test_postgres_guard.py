@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
@@ -159,11 +159,12 @@ async def test_starts_nothing_for_nobody(fake: Layout) -> None:
     assert fake.log.read_text() == ""
 
 
-@pytest.mark.parametrize("program", [postgres_guard, postgres_exec])
-def test_is_a_program(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("program", [postgres_guard.__name__, postgres_exec.__name__])
+def test_is_a_program(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["program"])
+    monkeypatch.delitem(sys.modules, program)
     with pytest.raises(ValueError, match="not enough values to unpack"):
-        runpy.run_path(str(program.__file__), run_name="__main__")
+        runpy.run_module(program, run_name="__main__")
 
 
 def test_stops_ever_more_rudely() -> None:

@@ -73,7 +73,7 @@ def _candidates(kind: str, of: Tenant) -> list[object]:
         "text": [text, "ready"],
         "int2": [1],
         "int4": [1],
-        "int8": [1],
+        "int8": [1, 1000],  # an id, or a limit that leaves nothing out
         "float4": [0.0],
         "float8": [0.0],
         "bool": [True],

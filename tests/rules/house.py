@@ -299,13 +299,20 @@ def _impure_calls(node: ast.AST, pure: set[str]) -> list[str]:
     return [called or "something" for called, _ in _calls(node) if called.rpartition(".")[2] not in pure]
 
 
+def _is_plain_record(node: ast.ClassDef) -> bool:
+    frozen = any("dataclass(frozen=True" in ast.unparse(decorator) for decorator in node.decorator_list)
+    return frozen and not any(isinstance(item, ast.FunctionDef) for item in node.body)
+
+
 def import_effects(source: str) -> list[str]:
     """What a module does while it is imported, beyond defining constants, types, `router`, `app` and `log`.
 
-    A constant may be built by a function of the same module that itself calls nothing else.
+    A constant may be built by a function of the same module that itself calls nothing else, or by a frozen dataclass
+    without code of its own.
     """
     tree, found = ast.parse(source), []
     pure = _PURE | _PARAMETERS
+    pure |= {node.name for node in tree.body if isinstance(node, ast.ClassDef) and _is_plain_record(node)}
     pure |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not _impure_calls(node, pure)}
     for node in _module_statements(tree):
         if not isinstance(node, ast.Assign | ast.AnnAssign | ast.TypeAlias):

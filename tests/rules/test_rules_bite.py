@@ -145,6 +145,8 @@ def test_a_type_of_the_settings_may_be_imported() -> None:
         "def f():\n    connect()\nx = f()",
         "KEY = os.environ['KEY'].strip()",
         "with open('x') as f: pass",
+        "class A:\n    pass\nx = A()",
+        "@dataclass(frozen=True)\nclass A:\n    def __post_init__(self): connect()\nx = A()",
     ],
 )
 def test_effects_at_import_are_found(source: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import aclosing
 import structlog
 
 from ringfence.answers import citations, evidence, prompt
+from ringfence.answers.citations import SentenceMarker
 from ringfence.answers.events import DoneEvent, ErrorEvent, Event, Source, SourcesEvent, TokenEvent
 from ringfence.errors import Invalid, RingfenceError
 from ringfence.ids import UserId
@@ -30,6 +31,7 @@ class Answers:
         passage_tokens: int,
         answer_tokens: int,
         relevance_floor: float,
+        mark: bool,
     ) -> None:
         """Take what an answer is made of.
 
@@ -39,12 +41,14 @@ class Answers:
             passage_tokens: how many tokens of passages go into a prompt.
             answer_tokens: how many tokens an answer may have.
             relevance_floor: the best passage's cosine below which nobody is asked and the answer is a refusal.
+            mark: the engine adds the citations to what the model writes; otherwise the model is asked to cite.
         """
         self._search = search
         self._chat = chat
         self._passage_tokens = passage_tokens
         self._answer_tokens = answer_tokens
         self._floor = relevance_floor
+        self._mark = mark
 
     async def ask(self, user_id: UserId, question: str) -> AsyncGenerator[Event]:
         """Answer a question. The first event is `sources`, the last `done` or `error`.
@@ -74,13 +78,16 @@ class Answers:
     async def _written(
         self, chat: ChatModel, question: str, passages: Sequence[Passage], sources: Sequence[Source]
     ) -> AsyncGenerator[Event]:
-        answer = ""
+        marker = SentenceMarker(passages if self._mark else ())
+        answer = marked = ""
         try:
-            messages = prompt.build(question, passages)
+            messages = prompt.build(question, passages, cite=not self._mark)
             async with aclosing(chat.stream(messages, max_tokens=self._answer_tokens)) as pieces:
                 async for piece in pieces:
                     answer += piece
-                    yield TokenEvent(text=piece)
+                    text = marker.feed(piece)
+                    marked += text
+                    yield TokenEvent(text=text)
         except RingfenceError as error:
             log.warning("answer_broke_off", code=error.code, model=chat.name)
             yield ErrorEvent(code=error.code, message=error.message)
@@ -88,13 +95,12 @@ class Answers:
         if not answer.strip():
             yield ErrorEvent(code="model_empty", message="The model gave no answer. Please ask again.")
             return
+        if last := marker.finish():
+            marked += last
+            yield TokenEvent(text=last)
         refused = _is_refusal(answer)
-        found = citations.cited(answer, sources)
-        if not found and not refused and (nearest := evidence.nearest_source(answer, passages)):
-            marker = f" [{nearest}]"
-            yield TokenEvent(text=marker)
-            found = citations.cited(marker, sources)
-        yield DoneEvent(refused=refused, model=chat.name, citations=[] if refused else found)
+        found = [] if refused else citations.cited(marked, sources)
+        yield DoneEvent(refused=refused, model=chat.name, citations=found)
 
 
 async def _evidence_alone(sources: Sequence[Source]) -> AsyncGenerator[Event]:

@@ -34,22 +34,11 @@ EXIT_CODES = {
     Kind.INTERNAL: os.EX_SOFTWARE,
 }
 
-app = typer.Typer(
-    help="A multi-tenant RAG engine: every user's documents are fenced off inside PostgreSQL.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-app.add_typer(model.app, name="model")
-app.command()(remote.ingest)
-app.command()(remote.ask)
-
 _Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")]
 _NoModel = Annotated[bool, typer.Option("--no-model", help="No chat model: answers are quoted evidence alone.")]
 
 
-@app.callback(invoke_without_command=True)
 def _root(
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
@@ -59,27 +48,23 @@ def _root(
         raise typer.Exit
 
 
-@app.command()
 def run(*, host: _Host = None, port: _Port = None, no_model: _NoModel = False) -> None:
     """Serve on this machine with nothing to set up: database, models, API, worker and pages. For development."""
     configure_logging()
     _run(run_everything(load_settings(**_given(host=host, port=port)), chat=not no_model), fast=True)
 
 
-@app.command()
 def demo(*, no_model: _NoModel = False) -> None:
     """The main job once, in this terminal: two tenants, their documents, their answers, and the fence between them."""
     _run(run_demo(load_settings(), chat=not no_model), fast=True)
 
 
-@app.command()
 def serve(*, host: _Host = None, port: _Port = None) -> None:
     """Serve the API and the pages. Needs a migrated PostgreSQL, a mail server and a secret key."""
     configure_logging()
     _run(run_api(load_settings(**_given(host=host, port=port))), fast=True)
 
 
-@app.command()
 def worker(
     *,
     mail_folder: Annotated[Path | None, typer.Option(hidden=True)] = None,
@@ -90,7 +75,6 @@ def worker(
     _run(run_worker(load_settings(), mail_folder=mail_folder, with_parent=with_parent))
 
 
-@app.command()
 def migrate() -> None:
     """Make the database's roles and tables, or bring them up to date, as RINGFENCE_DATABASE_URL's administrator."""
     settings = load_settings()
@@ -98,6 +82,21 @@ def migrate() -> None:
         raise SetupError("database_missing", "Set RINGFENCE_DATABASE_URL to an administrator's PostgreSQL URL.")
     applied = _run(migrations.migrate(settings.database_url.get_secret_value(), *role_passwords(settings)))
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+def build_app() -> typer.Typer:
+    """The command line with all its commands."""
+    app = typer.Typer(
+        help="A multi-tenant RAG engine: every user's documents are fenced off inside PostgreSQL.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for command in (run, demo, serve, worker, migrate, remote.ingest, remote.ask):
+        app.command()(command)
+    app.add_typer(model.build_app(), name="model")
+    return app
 
 
 def _given(**options: object) -> dict[str, object]:
@@ -112,7 +111,7 @@ def _run[T](main: Coroutine[None, None, T], *, fast: bool = False) -> T:
 def main() -> None:
     """Run the command line; the process's exit code tells the kind of error."""
     try:
-        app()
+        build_app()()
     except RingfenceError as error:
         typer.echo(f"ringfence: {error.message}", err=True)
         sys.exit(EXIT_CODES[error.kind])

@@ -90,12 +90,20 @@ async def _answered(client: Client, tenant: Tenant, question: str, console: Cons
         raise DemoFailed("demo_failed", "This answer should have been given, with a citation.")
 
 
-async def _fence(clients: list[Client], console: Console) -> None:
-    console.print(Rule(f"Nobody's documents answer: [bold]{samples.UNANSWERABLE}[/bold]"))
-    if not (await print_answer(clients[0], samples.UNANSWERABLE, console, console)).refused:
+async def _refused(client: Client, tenant: Tenant, question: str, console: Console) -> None:
+    console.print(f"\n[bold]{tenant.name}[/bold]")
+    if not (await print_answer(client, question, console, console)).refused:
         raise DemoFailed("demo_failed", "This question should have been refused.")
-    console.print(Rule("The fence"))
+
+
+async def _fence(clients: list[Client], console: Console) -> None:
     first, second = samples.TENANTS
+    console.print(Rule(f"Nobody's documents answer: [bold]{samples.UNANSWERABLE}[/bold]"))
+    await _refused(clients[0], first, samples.UNANSWERABLE, console)
+    console.print(Rule(f"The fence: only {first.name}'s documents answer: [bold]{samples.SECRET}[/bold]"))
+    await _answered(clients[0], first, samples.SECRET, console)
+    await _refused(clients[1], second, samples.SECRET, console)
+    console.print()
     foreign = (await clients[1].documents())[0]
     console.print(f"{first.name} asks for {second.name}'s document {foreign.document_id}: ", end="")
     try:

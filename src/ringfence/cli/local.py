@@ -102,7 +102,9 @@ async def _with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
     if admin is None:
         server = await stack.enter_async_context(await postgres.start(settings.data_dir))
         admin = SecretStr(server.url)
-    settings = settings.model_copy(update={"database_url": admin})
+    settings = settings.model_copy(
+        update={"database_url": admin, "app_database_url": None, "system_database_url": None}
+    )
     await migrations.migrate(admin.get_secret_value(), *role_passwords(settings))
     app, system = (SecretStr(url) for url in database_urls(settings))
     return settings.model_copy(update={"app_database_url": app, "system_database_url": system, "database_url": None})

@@ -23,28 +23,34 @@ from ringfence.embedded.weights import Status, Weights
 from ringfence.errors import SetupError
 from ringfence.settings import load_settings
 
-app = typer.Typer(help="Model weights: pinned by their SHA-256, kept in RINGFENCE_MODELS_DIR.", no_args_is_help=True)
 
-
-@app.command()
 def pull(names: Annotated[list[str], typer.Argument(help="As `ringfence model list` names them.")]) -> None:
     """Fetch weights that are not there yet, and check them."""
     asyncio.run(pull_with_progress(load_settings().models_dir, names))
 
 
-@app.command(name="list")
 def show() -> None:
     """Show what there is, and what of it is here."""
     _print(Weights(load_settings().models_dir).list())
 
 
-@app.command()
 def verify() -> None:
     """Hash every file anew; exits with 78 if one is corrupt."""
     found = asyncio.run(Weights(load_settings().models_dir).verify())
     _print(found)
     if any(status.state == "corrupt" for status in found):
         raise SetupError("weights_corrupt", "Some weights are corrupt; `ringfence model pull` fetches them anew.")
+
+
+def build_app() -> typer.Typer:
+    """`ringfence model …`."""
+    app = typer.Typer(
+        help="Model weights: pinned by their SHA-256, kept in RINGFENCE_MODELS_DIR.", no_args_is_help=True
+    )
+    app.command()(pull)
+    app.command(name="list")(show)
+    app.command()(verify)
+    return app
 
 
 async def pull_with_progress(models_dir: Path, names: Iterable[str]) -> None:

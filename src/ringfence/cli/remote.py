@@ -108,7 +108,9 @@ async def print_answer(client: Client, question: str, evidence: Console, out: Co
             out.print()
             for citation in event.citations:
                 quote = citation.quote
-                out.print(f"  [{citation.n}] {citation.document}, page {quote.page}: “{quote.text}”", markup=False)
+                out.print(
+                    f"  [{citation.n}] {citation.document}, page {quote.page}: “{_line(quote.text)}”", markup=False
+                )
             return event
         _print_event(event, evidence, out)
     raise Unavailable("answer_broke_off", "The answer broke off.")
@@ -118,7 +120,7 @@ def _print_event(event: Event, evidence: Console, out: Console) -> None:
     match event:
         case SourcesEvent():
             for source in event.sources:
-                line = f"  [{source.n}] {source.document}, page {source.quote.page}: {source.quote.text}"
+                line = f"  [{source.n}] {source.document}, page {source.quote.page}: {_line(source.quote.text)}"
                 evidence.print(line, style="dim", markup=False, highlight=False)
         case TokenEvent():
             out.print(event.text, end="", markup=False, highlight=False, soft_wrap=True)
@@ -126,3 +128,8 @@ def _print_event(event: Event, evidence: Console, out: Console) -> None:
             raise Unavailable(event.code, event.message)
         case DoneEvent():
             pass
+
+
+def _line(text: str) -> str:
+    """A quote on one line: its own line breaks are those of the page."""
+    return " ".join(text.split())

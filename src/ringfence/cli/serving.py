@@ -5,9 +5,8 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -50,50 +49,30 @@ def url_of(listener: socket.socket) -> str:
 async def api(
     settings: Settings, listener: socket.socket, *, mail_folder: Path | None = None
 ) -> AsyncGenerator[asyncio.Task[None]]:
-    """Serve on a listener while the context lasts; yields, when the API is up, the task that serves.
+    """Serve on a listener while the context lasts; yields the task that serves.
 
     Raises:
         RingfenceError: the services could not be opened.
     """
-    opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    app = create_app(
-        partial(_announced, partial(open_services, settings), opened),
-        body_max_bytes=settings.body_max_bytes,
-        mail_folder=mail_folder,
-    )
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        reset_contextvars=True,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_keep_alive=30,
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await opened
-        yield serving
-    finally:
-        server.should_exit = True
-        await asyncio.wait([serving])
-
-
-@asynccontextmanager
-async def _announced[T](
-    opening: Callable[[], AbstractAsyncContextManager[T]], opened: asyncio.Future[None]
-) -> AsyncGenerator[T]:
-    """The same context, telling when it is open, or why it can't be: the server would only log that."""
-    async with AsyncExitStack() as stack:
+    async with open_services(settings) as services:
+        app = create_app(services, body_max_bytes=settings.body_max_bytes, mail_folder=mail_folder)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            reset_contextvars=True,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=30,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            services = await stack.enter_async_context(opening())
-        except BaseException as error:
-            opened.set_exception(error)
-            raise
-        opened.set_result(None)
-        yield services
+            yield serving
+        finally:
+            server.should_exit = True
+            await asyncio.wait([serving])
 
 
 async def run_api(settings: Settings) -> None:

@@ -1,7 +1,5 @@
 """The ASGI application."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -14,34 +12,18 @@ from ringfence.services import Services
 _STREAMED = frozenset({("POST", documents.router.prefix)})
 
 
-def create_app(
-    open_services: Callable[[], AbstractAsyncContextManager[Services]],
-    *,
-    body_max_bytes: int,
-    mail_folder: Path | None = None,
-) -> FastAPI:
-    """Build the application; services are opened when it starts and closed when it stops.
+def create_app(services: Services, *, body_max_bytes: int, mail_folder: Path | None = None) -> FastAPI:
+    """Build the application over open services, which must outlive it.
 
     Args:
-        open_services: makes the services.
+        services: what requests are handed to.
         body_max_bytes: limit of every request body but uploads.
         mail_folder: development alone: mails lie here, and `/dev/mail` shows them.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_services() as services:
-            app.state.services = services
-            yield
-
     app = FastAPI(
-        title="Ringfence",
-        version=__version__,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url="/api/openapi.json",
+        title="Ringfence", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
     )
+    app.state.services = services
     errors.install(app)
     for router in (health.router, accounts.router, documents.router, answers.router, web.router):
         app.include_router(router)

@@ -79,7 +79,10 @@ def _plain(event: Event) -> list[str]:
         case TokenEvent():
             return [event.text]
         case DoneEvent():
-            lines = [f"[{c.n}] {c.document}, page {c.quote.page}: “{c.quote.text}”\n" for c in event.citations]
+            lines = [
+                f"[{c.n}] {c.document}, page {c.quote.page}: “{' '.join(c.quote.text.split())}”\n"
+                for c in event.citations
+            ]
             return ["\n\n" if lines else "\n", *lines]
         case ErrorEvent():
             return [f"\n\nThe answer broke off: {event.message}\n"]

@@ -29,6 +29,7 @@ DRAIN_SECONDS = 0.25
 
 # Servers close idle connections (uvicorn's after 5 s); ours go first, so that no request meets a dying one.
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=50, keepalive_expiry=4.0)
+_NO_REUSE = httpx2.Limits(max_connections=1000, max_keepalive_connections=0)
 _UNAUTHORIZED = (401, 403)
 _BUSY = (429, 503)
 _NOT_FOUND = 404
@@ -72,6 +73,7 @@ class ModelServer:
         api_key: sent as a bearer token.
         timeouts: the limits for each request.
         transport: takes the place of real connections, for tests and for servers inside the process.
+        reuse: keep connections for the next request. Not with llama.cpp's server, which closes idle ones at once.
 
     Raises:
         SetupError: `base_url` is no HTTP URL, or `api_key` can't be sent in a header.
@@ -84,6 +86,7 @@ class ModelServer:
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
+        reuse: bool = True,
     ) -> None:
         self._timeouts = timeouts or Timeouts()
         url = _checked_url(base_url)
@@ -94,7 +97,7 @@ class ModelServer:
             headers={"Accept-Encoding": "identity", "Content-Type": "application/json", **_authorization(api_key)},
             # Reading and writing are limited by our own clocks, which know a token from a keep-alive line.
             timeout=httpx2.Timeout(None, connect=self._timeouts.connect, pool=self._timeouts.connect),
-            limits=_LIMITS,
+            limits=_LIMITS if reuse else _NO_REUSE,
             transport=transport,
             # A proxy from the environment makes sense for far hosts only; loopback must never leave the machine.
             trust_env=not loopback,

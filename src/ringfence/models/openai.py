@@ -61,6 +61,7 @@ class OpenAIChat:
         api_key: sent as a bearer token.
         timeouts: limits of each answer.
         transport: takes the place of real connections.
+        reuse: keep connections for the next answer.
 
     Raises:
         SetupError: `base_url` or `api_key` can't be used.
@@ -76,8 +77,9 @@ class OpenAIChat:
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
+        reuse: bool = True,
     ) -> None:
-        self._server = ModelServer(base_url, api_key=api_key, timeouts=timeouts, transport=transport)
+        self._server = ModelServer(base_url, api_key=api_key, timeouts=timeouts, transport=transport, reuse=reuse)
         self._model = model
         self._context_tokens = context_tokens
         self._options = {} if temperature is None else {"temperature": temperature}
