@@ -1,9 +1,10 @@
 """A real PostgreSQL with production's roles: one server for the run, one database for each test, cloned in ms."""
 
 import hashlib
+import logging
 import os
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -13,6 +14,7 @@ import httpx2
 import platformdirs
 import pytest
 import pytest_asyncio
+import structlog
 from pydantic import SecretStr
 
 from ringfence import migrations
@@ -28,6 +30,17 @@ if TYPE_CHECKING:
 SECRET = "a secret for tests alone, 0123456789abcdef"
 APP_PASSWORD = derive_password(SECRET, Purpose.APP_ROLE)
 SYSTEM_PASSWORD = derive_password(SECRET, Purpose.SYSTEM_ROLE)
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """Whatever a test sets up of logging is gone after it."""
+    root = logging.getLogger()
+    before = (root.handlers, root.level)
+    yield
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 def with_database(url: str, name: str) -> str:

@@ -1,11 +1,16 @@
 """The composition root: what a wrong or missing setting says, and which parts are chosen."""
 
 import asyncio
+from contextlib import aclosing
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from ringfence.errors import SetupError
+from ringfence.ids import new_user_id
+from ringfence.jobs import Job
 from ringfence.models.base import Message
 from ringfence.models.ollama import OllamaChat
 from ringfence.services import (
@@ -74,7 +79,7 @@ async def test_processes_that_start_together_agree_on_the_secret(tmp_path):
         ({"chat_url": None}, "RINGFENCE_CHAT_URL"),
         ({"chat_model": ""}, "RINGFENCE_CHAT_MODEL"),
         ({"embedding_provider": "embedded"}, "ringfence model pull all-minilm-l6-v2"),
-        ({"chat_provider": "embedded"}, "ringfence model pull qwen"),
+        ({"chat_provider": "embedded", "chat_model": None}, "ringfence model pull qwen"),
     ],
 )
 async def test_what_a_provider_needs_is_named(settings, tmp_path, change, named):
@@ -101,9 +106,27 @@ async def test_ollama_and_no_model_at_all(settings, models):
 
 
 async def test_the_embedded_models_are_used(settings, models_dir):
-    embedded = with_(settings, embedding_provider="embedded", models_dir=models_dir)
+    embedded = with_(
+        settings,
+        embedding_provider="embedded",
+        chat_provider="embedded",
+        chat_model="smollm2-135m-instruct",
+        models_dir=models_dir,
+    )
     async with open_services(embedded) as services:
         assert services.search._embedder.name == "all-minilm-l6-v2"
+        chat = services.answers._chat
+        assert chat.name == "smollm2-135m-instruct"
+        async with aclosing(chat.stream([Message("user", "Say hello.")], max_tokens=8)) as pieces:
+            assert "".join([piece async for piece in pieces])
+
+
+async def test_a_job_that_is_parked_is_noted_in_the_log(settings):
+    job = Job(new_user_id(), 1, "mail", "{}", 5, uuid4())
+    async with open_handlers(settings, require_smtp(with_(settings, smtp_host="localhost"))) as work:
+        with capture_logs() as logs:
+            await work.handlers["mail"].give_up(job, "mail_refused", "No such mailbox.")
+    assert logs == [{"event": "job_parked", "kind": "mail", "code": "mail_refused", "log_level": "error"}]
 
 
 class FakeServer:
@@ -126,7 +149,7 @@ class FakeServer:
 
 async def test_the_embedded_chat_models_server_starts_beside_and_answers(settings, models):
     server = FakeServer(models.openai_url)
-    chat = EmbeddedChat(server, settings)
+    chat = EmbeddedChat("qwen", server, settings)
     models.script(answer="Hello there")
     pieces = [piece async for piece in chat.stream([Message("user", "Hi")], max_tokens=5)]
     assert "".join(pieces) == "Hello there"
@@ -139,7 +162,7 @@ async def test_the_embedded_chat_models_server_starts_beside_and_answers(setting
 
 async def test_an_embedded_chat_model_that_can_not_start_says_so_at_each_question(settings):
     server = FakeServer("", SetupError("chat_model_failed", "No memory."))
-    chat = EmbeddedChat(server, settings)
+    chat = EmbeddedChat("qwen", server, settings)
     for _ in range(2):
         with pytest.raises(SetupError, match="chat_model_failed"):
             await anext(chat.stream([Message("user", "Hi")], max_tokens=5))
@@ -149,7 +172,7 @@ async def test_an_embedded_chat_model_that_can_not_start_says_so_at_each_questio
 
 async def test_closing_before_it_has_started(settings, models):
     server = FakeServer(models.openai_url)
-    await EmbeddedChat(server, settings).close()
+    await EmbeddedChat("qwen", server, settings).close()
     assert server.stopped == 1
 
 

@@ -7,18 +7,7 @@ import structlog
 from ringfence.telemetry import configure_logging, trace_without_values
 
 
-@pytest.fixture
-def restored():
-    """Logging is as it was afterwards."""
-    root = logging.getLogger()
-    before = (root.handlers, root.level)
-    yield
-    root.handlers, root.level = before
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-
-
-def test_each_line_is_an_object_with_its_context(restored, capsys):
+def test_each_line_is_an_object_with_its_context(capsys):
     configure_logging()
     structlog.contextvars.bind_contextvars(request_id="r1")
     structlog.get_logger().info("happened", count=3)
@@ -31,7 +20,7 @@ def test_each_line_is_an_object_with_its_context(restored, capsys):
 
 
 @pytest.mark.parametrize("readable", [True, False])
-def test_a_trace_tells_where_but_no_values(restored, capsys, readable):
+def test_a_trace_tells_where_but_no_values(capsys, readable):
     configure_logging(readable=readable)
     try:
         password = "hunter2"

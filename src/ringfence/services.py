@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,8 +39,8 @@ from ringfence.storage import LocalStorage
 log = structlog.get_logger()
 
 EMBEDDING_WEIGHTS = "all-minilm-l6-v2"
-CHAT_WEIGHTS = "qwen2.5-coder-1.5b-instruct-q4_k_m"
-_EMBEDDED_PASSAGE_TOKENS = 600
+_CHAT_WEIGHTS = "qwen2.5-coder-1.5b-instruct-q4_k_m"
+_EMBEDDED_PASSAGE_TOKENS = 500
 _EMBEDDED_CONTEXT = 4096  # passages, question and answer need half of it; each token of context costs memory
 _PASSAGE_TOKENS = 3000
 
@@ -55,6 +55,11 @@ class Services:
     library: Library
     search: Search
     answers: Answers
+
+
+def chat_weights(settings: Settings) -> str:
+    """The name of the embedded chat model: as set, or the default."""
+    return settings.chat_model or _CHAT_WEIGHTS
 
 
 def require_secret(settings: Settings) -> str:
@@ -104,12 +109,9 @@ def local_secret(data_dir: Path) -> SecretStr:
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
             file.write(secrets.token_urlsafe(48))
-        try:
+        with suppress(FileExistsError):  # another process was faster: its secret holds
             path.hardlink_to(fresh)
-        except FileExistsError:
-            log.info("secret_exists")
-        finally:
-            fresh.unlink()
+        fresh.unlink()
     return SecretStr(path.read_text(encoding="ascii").strip())
 
 
@@ -293,8 +295,9 @@ async def _open_chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | N
     if settings.chat_provider == "none":
         return None
     if settings.chat_provider == "embedded":
-        path = Weights(settings.models_dir).paths(CHAT_WEIGHTS)["model.gguf"]
-        chat = EmbeddedChat(LlamaServer(path, context=_EMBEDDED_CONTEXT), settings)
+        name = chat_weights(settings)
+        path = Weights(settings.models_dir).paths(name)["model.gguf"]
+        chat = EmbeddedChat(name, LlamaServer(path, context=_EMBEDDED_CONTEXT), settings)
     else:
         kind = OllamaChat if settings.chat_provider == "ollama" else OpenAIChat
         chat = kind(
@@ -311,7 +314,8 @@ async def _open_chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | N
 class EmbeddedChat:
     """The embedded chat model. Its server starts in the background, so that the API is up at once."""
 
-    def __init__(self, server: LlamaServer, settings: Settings) -> None:
+    def __init__(self, name: str, server: LlamaServer, settings: Settings) -> None:
+        self._name = name
         self._server = server
         self._settings = settings
         self._starting = asyncio.create_task(self._start())
@@ -330,7 +334,7 @@ class EmbeddedChat:
     @property
     def name(self) -> str:
         """The model's name."""
-        return CHAT_WEIGHTS
+        return self._name
 
     @property
     def context_tokens(self) -> int:

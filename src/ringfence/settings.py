@@ -74,12 +74,14 @@ class Settings(BaseSettings):
     )
     chat_url: str | None = Field(default=None, description="Base URL of the chat server.")
     chat_api_key: SecretStr | None = Field(default=None, description="Its key, where it wants one.")
-    chat_model: str | None = Field(default=None, description="Model's name there.")
+    chat_model: str | None = Field(
+        default=None, description="Model's name there; of the embedded: as `ringfence model list` says."
+    )
     chat_context_tokens: int = Field(default=8192, ge=1024, description="Context window of the chat model.")
     passage_tokens: int | None = Field(
         default=None,
         ge=100,
-        description="Passages' tokens in a prompt; unset: 600 (embedded model) or 3000.",
+        description="Passages' tokens in a prompt; unset: 500 (embedded model) or 3000.",
     )
     answer_tokens: int = Field(default=512, ge=16, description="Longest answer, in tokens.")
     model_connect_timeout: Seconds = Field(default=3.0, description="To reach a model server.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -110,3 +111,23 @@ def test_models_are_listed_pulled_and_verified(tmp_path, monkeypatch, capsys):
     corrupt = run("model", "verify", **env)
     assert "corrupt" in corrupt.stdout
     assert "weights_corrupt" in str(corrupt.exception)
+
+
+def test_python_dash_m_is_the_same(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ringfence", "--version"])
+    monkeypatch.delitem(sys.modules, "ringfence.__main__", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("ringfence", run_name="__main__")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip() == ringfence.__version__
+    runpy.run_module("ringfence.__main__", run_name="elsewhere")
+
+
+def test_demo_takes_the_same_options(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("RINGFENCE_HOST", "192.0.2.1")
+    assert exit_code(monkeypatch, "demo", "--no-model") == EXIT_CODES[Kind.SETUP]
+    assert "loopback" in capsys.readouterr().err
+
+
+def test_pulling_what_is_there_costs_nothing(models_dir):
+    assert run("model", "pull", "smollm2-135m-instruct", RINGFENCE_MODELS_DIR=str(models_dir)).exit_code == 0

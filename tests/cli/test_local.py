@@ -1,6 +1,7 @@
 """`ringfence run`, `serve`, `worker` and `demo`, in this process (so that coverage sees them) and as processes."""
 
 import asyncio
+import io
 import os
 import re
 import signal
@@ -10,14 +11,16 @@ from pathlib import Path
 import httpx2
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 from structlog.testing import capture_logs
 
-from ringfence.cli.demo import DemoFailed, demo
-from ringfence.cli.local import everything, run_everything
+from ringfence.cli.demo import DemoFailed, _fence, _mailed_code, demo
+from ringfence.cli.local import _require_loopback, everything, run_everything
 from ringfence.cli.serving import _print_mail, listen, run_api, run_worker, url_of
 from ringfence.client import Client
-from ringfence.errors import SetupError
+from ringfence.errors import SetupError, Unavailable
 from ringfence.mail import Mail
+from ringfence.settings import Settings
 from tests.engine import PASSWORD
 from tests.fakes.model_server import REFUSAL, extract
 
@@ -53,9 +56,16 @@ async def code_of(folder, email):
             await asyncio.sleep(0.1)
 
 
-async def test_everything_on_the_embedded_postgresql(settings, tmp_path):
-    """A worker process, the API here, a database of its own: sign up, upload, ask. Then again on the same folder."""
-    alone = settings.model_copy(update={"app_database_url": None, "system_database_url": None, "secret_key": None})
+async def test_everything_with_nothing_but_what_comes_along(settings, models_dir, tmp_path):
+    """Embedded PostgreSQL, embedded models, a worker process: sign up, upload, ask. Then again on the same folder."""
+    alone = Settings(
+        _env_file=None,
+        data_dir=settings.data_dir,
+        models_dir=models_dir,
+        port=0,
+        bcrypt_cost=4,
+        chat_model="smollm2-135m-instruct",
+    )
     async with everything(alone, chat=True) as running, Client(running.url) as client:
         registration = await client.register("ada@example.com", PASSWORD)
         await client.verify(registration, await code_of(running.mail_folder, "ada@example.com"))
@@ -69,10 +79,23 @@ async def test_everything_on_the_embedded_postgresql(settings, tmp_path):
                 await asyncio.sleep(0.1)
         assert document.state == "ready"
         events = [event async for event in client.ask("How long is the notice period?")]
-        assert events[-1].citations[0].document == "a.txt"
-    async with everything(alone, chat=True, worker_output=False) as running, Client(running.url) as client:
+        assert events[0].sources[0].quote.text == "The notice period is six weeks."
+        assert "".join(event.text for event in events[1:-1])
+        assert events[-1].model == "smollm2-135m-instruct"
+    async with everything(alone, chat=False, worker_output=False) as running, Client(running.url) as client:
         await client.sign_in("ada@example.com", PASSWORD)
         assert [document.name for document in await client.documents()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
+def test_these_are_loopback(host):
+    _require_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
+def test_these_are_not_loopback(host):
+    with pytest.raises(SetupError, match="not_loopback"):
+        _require_loopback(host)
 
 
 async def test_run_says_where_it_serves_and_ends_at_a_signal(outside, capfd, handled):
@@ -194,7 +217,7 @@ def test_development_prints_mail(capsys):
 def as_a_good_model(messages):
     """Extraction, but as a model would refuse: where no passage holds what the question is after."""
     passages, _, question = messages[-1]["content"].rpartition("Question:")
-    missing = "pension" in question or ("salt" in question and "salt" not in passages)
+    missing = "password" in question or ("salt" in question and "salt" not in passages)
     return REFUSAL if missing else extract(messages)
 
 
@@ -219,3 +242,22 @@ async def test_the_demo_notices_a_missing_refusal(settings, models):
     models.answerer = always
     with pytest.raises(DemoFailed, match="refused"):
         await demo(settings, chat=True)
+
+
+async def test_the_demo_notices_a_document_that_can_not_be_used(settings, models):
+    models.script_embeddings(status=400)
+    with pytest.raises(DemoFailed, match="sample document"):
+        await demo(settings, chat=True)
+
+
+async def test_the_demo_notices_a_mail_that_does_not_come(tmp_path):
+    with pytest.raises(Unavailable, match="mail_missing"):
+        await _mailed_code(tmp_path, "ada@example.com", seconds=1)
+
+
+async def test_the_demo_notices_a_hole_in_the_fence(live):
+    live.models.script(answer=REFUSAL)
+    async with live.account("ada@example.com") as client:
+        await client.upload("a.txt", io.BytesIO(b"Words."))
+        with pytest.raises(DemoFailed, match="foreign document"):
+            await _fence([client, client], Console(quiet=True))

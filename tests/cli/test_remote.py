@@ -42,7 +42,7 @@ async def test_a_folder_is_ingested_and_asked(account, folder):
     assert result.exit_code == 0
     assert "six weeks" in result.stdout
     assert "[1] handbook.txt, page 1: “The notice period is six weeks.”" in result.stdout
-    assert "[1] handbook.txt, page 1: The notice period is six weeks." in result.stderr
+    assert "[1] handbook.txt, page 1: “The notice period is six weeks.”" in result.stderr
 
 
 async def test_what_can_not_be_used_is_said_and_the_rest_goes_on(account, folder):

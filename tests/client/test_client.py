@@ -2,7 +2,9 @@
 
 import httpx2
 import pytest
+from rich.console import Console
 
+from ringfence.cli.remote import print_answer
 from ringfence.client import Client
 from ringfence.errors import Invalid, NotFound, RateLimited, RingfenceError, Unavailable
 
@@ -55,3 +57,9 @@ async def test_the_token_goes_along_and_events_are_read():
     async with client(answer) as engine:
         events = [event async for event in engine.ask("?")]
     assert [event.type for event in events] == ["token", "done"]
+
+
+async def test_a_stream_that_just_ends_broke_off():
+    async with client(lambda _request: httpx2.Response(200, text="")) as engine:
+        with pytest.raises(Unavailable, match="answer_broke_off"):
+            await print_answer(engine, "?", Console(quiet=True), Console(quiet=True))

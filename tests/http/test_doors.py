@@ -5,7 +5,6 @@ import logging
 
 import httpx2
 import pytest
-import structlog
 from fastapi import FastAPI
 
 from ringfence.errors import SetupError
@@ -115,17 +114,7 @@ async def test_defects_and_set_up_faults_say_nothing_of_the_inside():
             assert "secret" not in response.text
 
 
-@pytest.fixture
-def restored():
-    """Logging is as it was afterwards."""
-    root = logging.getLogger()
-    before = (root.handlers, root.level)
-    yield
-    root.handlers, root.level = before
-    structlog.reset_defaults()
-
-
-async def test_no_log_line_holds_text_code_token_or_password(restored, live, models, capsys):
+async def test_no_log_line_holds_text_code_token_or_password(live, models, capsys):
     configure_logging(readable=False, level=logging.DEBUG)
     secret = "Xylophones sing at midnight in the garden"
     async with live.account("ada@example.com") as client:

@@ -40,7 +40,8 @@ class Answers:
             chat: writes the answer; without one the evidence itself is the answer.
             passage_tokens: how many tokens of passages go into a prompt.
             answer_tokens: how many tokens an answer may have.
-            relevance_floor: the best passage's cosine below which nobody is asked and the answer is a refusal.
+            relevance_floor: cosine below which a passage does not count; where none reaches it, nobody is asked and the
+                answer is a refusal.
             mark: the engine adds the citations to what the model writes; otherwise the model is asked to cite.
         """
         self._search = search
@@ -61,10 +62,11 @@ class Answers:
         if not question or len(question) > MAX_QUESTION_CHARS:
             raise Invalid("bad_question", f"A question has 1 to {MAX_QUESTION_CHARS} characters.")
         found = await self._search.passages(user_id, question, _PASSAGES)
-        passages = prompt.fit(found, self._passage_tokens)
+        relevant = [passage for passage in found if passage.score >= self._floor]
+        passages = prompt.fit(relevant or found, self._passage_tokens)
         sources = evidence.sources(question, passages)
         yield SourcesEvent(sources=sources)
-        if not passages or passages[0].score < self._floor:
+        if not relevant:
             yield TokenEvent(text=prompt.REFUSAL)
             yield DoneEvent(refused=True, model=None, citations=[])
         elif self._chat is None:

@@ -115,5 +115,3 @@ def main() -> None:
     except RingfenceError as error:
         typer.echo(f"ringfence: {error.message}", err=True)
         sys.exit(EXIT_CODES[error.kind])
-    except KeyboardInterrupt:
-        sys.exit(130)

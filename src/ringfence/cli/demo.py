@@ -20,7 +20,7 @@ from ringfence.settings import Settings
 from ringfence.telemetry import configure_logging
 
 _CODE = re.compile(rb"\b\d{8}\b")
-_MAIL_SECONDS = 30
+_MAIL_SECONDS = 60
 
 
 class DemoFailed(RingfenceError):
@@ -69,12 +69,12 @@ async def _sign_up(client: Client, tenant: Tenant, mail_folder: Path, console: C
     console.print(f"{email} entered the code {code} from the mail, and is signed in.")
 
 
-async def _mailed_code(folder: Path, email: str) -> str:
-    for _ in range(_MAIL_SECONDS * 10):
+async def _mailed_code(folder: Path, email: str, seconds: int = _MAIL_SECONDS) -> str:
+    for _ in range(seconds * 10):
         if code := await asyncio.to_thread(_code_in, folder, f"To: {email}".encode()):
             return code
         await asyncio.sleep(0.1)
-    raise Unavailable("mail_missing", f"No mail with a code came within {_MAIL_SECONDS} seconds.")
+    raise Unavailable("mail_missing", f"No mail with a code came within {seconds} seconds.")
 
 
 def _code_in(folder: Path, recipient: bytes) -> str | None:
@@ -100,8 +100,7 @@ async def _fence(clients: list[Client], console: Console) -> None:
     first, second = samples.TENANTS
     console.print(Rule(f"Nobody's documents answer: [bold]{samples.UNANSWERABLE}[/bold]"))
     await _refused(clients[0], first, samples.UNANSWERABLE, console)
-    console.print(Rule(f"The fence: only {first.name}'s documents answer: [bold]{samples.SECRET}[/bold]"))
-    await _answered(clients[0], first, samples.SECRET, console)
+    console.print(Rule(f"The fence: only {first.name} knows: [bold]{samples.SECRET}[/bold]"))
     await _refused(clients[1], second, samples.SECRET, console)
     console.print()
     foreign = (await clients[1].documents())[0]

@@ -19,7 +19,7 @@ from ringfence.cli.model import pull_with_progress
 from ringfence.cli.serving import api, listen, url_of
 from ringfence.embedded import postgres
 from ringfence.errors import SetupError
-from ringfence.services import CHAT_WEIGHTS, EMBEDDING_WEIGHTS, database_urls, local_secret, role_passwords
+from ringfence.services import EMBEDDING_WEIGHTS, chat_weights, database_urls, local_secret, role_passwords
 from ringfence.settings import Settings
 
 log = structlog.get_logger()
@@ -73,10 +73,7 @@ async def everything(settings: Settings, *, chat: bool, worker_output: bool = Tr
 
 
 def _require_loopback(host: str) -> None:
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    if host != "localhost":
+    if not _is_loopback(host):
         raise SetupError(
             "not_loopback",
             "`ringfence run` shows one-time codes to whoever asks, so it listens on this machine's loopback alone. "
@@ -84,11 +81,18 @@ def _require_loopback(host: str) -> None:
         )
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 async def _with_models(settings: Settings, *, chat: bool) -> Settings:
     needed = [EMBEDDING_WEIGHTS] if settings.embedding_provider == "embedded" else []
     if settings.chat_provider == "embedded":
         if chat:
-            needed.append(CHAT_WEIGHTS)
+            needed.append(chat_weights(settings))
         else:
             settings = settings.model_copy(update={"chat_provider": "none"})
     await pull_with_progress(settings.models_dir, needed)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from ringfence.answers.events import DoneEvent, ErrorEvent, Event, SourcesEvent, TokenEvent
+from ringfence.answers.events import Citation, DoneEvent, Source, SourcesEvent, TokenEvent
 from ringfence.client import Client, DocumentInfo
 from ringfence.errors import Invalid, SetupError, TooLarge, Unavailable, Unsupported
 
@@ -103,33 +103,24 @@ async def print_answer(client: Client, question: str, evidence: Console, out: Co
     Raises:
         Unavailable: the answer broke off.
     """
-    async for event in client.ask(question):
-        if isinstance(event, DoneEvent):
-            out.print()
-            for citation in event.citations:
-                quote = citation.quote
-                out.print(
-                    f"  [{citation.n}] {citation.document}, page {quote.page}: “{_line(quote.text)}”", markup=False
-                )
-            return event
-        _print_event(event, evidence, out)
+    async with aclosing(client.ask(question)) as events:
+        async for event in events:
+            match event:
+                case SourcesEvent():
+                    _print_quotes(event.sources, evidence, style="dim")
+                case TokenEvent():
+                    out.print(event.text, end="", markup=False, highlight=False, soft_wrap=True)
+                case DoneEvent():
+                    out.print()
+                    _print_quotes(event.citations, out)
+                    return event
+                case _:
+                    raise Unavailable(event.code, event.message)
     raise Unavailable("answer_broke_off", "The answer broke off.")
 
 
-def _print_event(event: Event, evidence: Console, out: Console) -> None:
-    match event:
-        case SourcesEvent():
-            for source in event.sources:
-                line = f"  [{source.n}] {source.document}, page {source.quote.page}: {_line(source.quote.text)}"
-                evidence.print(line, style="dim", markup=False, highlight=False)
-        case TokenEvent():
-            out.print(event.text, end="", markup=False, highlight=False, soft_wrap=True)
-        case ErrorEvent():
-            raise Unavailable(event.code, event.message)
-        case DoneEvent():
-            pass
-
-
-def _line(text: str) -> str:
-    """A quote on one line: its own line breaks are those of the page."""
-    return " ".join(text.split())
+def _print_quotes(quoted: Iterable[Source | Citation], console: Console, *, style: str | None = None) -> None:
+    for one in quoted:
+        # A quote's own line breaks are those of the page.
+        line = f"  [{one.n}] {one.document}, page {one.quote.page}: “{' '.join(one.quote.text.split())}”"
+        console.print(line, style=style, markup=False, highlight=False)

@@ -122,7 +122,7 @@ class Ingestion:
             async for page in parsed:
                 waiting += chunker.add(page.number, page.text)
                 done = page.number
-                while len(waiting) >= _BATCH:
+                while len(waiting) > _BATCH:  # the last batch shall not be empty
                     yield Batch(waiting[:_BATCH], parsed.pages, done)
                     waiting = waiting[_BATCH:]
             yield Batch(waiting + chunker.finish(), parsed.pages, done)
@@ -138,12 +138,11 @@ class Ingestion:
 
     async def _store(self, claim: Claim, batch: Batch, stored: int) -> None:
         vectors = await self._embedder.embed([chunk.text for chunk in batch.chunks])
-        model_id = await self._models.number(self._embedder.name, vectors.shape[1]) if batch.chunks else 0
+        model_id = await self._models.number(self._embedder.name, vectors.shape[1])
         async with self._db.tenant(claim.user_id) as tx:
             held = await queries.progress(
                 tx, claim.document_id, claim.token, pages=batch.pages, done=batch.pages_done, chunks=stored
             )
             if not held:
                 raise Lost
-            if batch.chunks:
-                await queries.add_chunks(tx, claim.document_id, model_id, batch.chunks, vectors)
+            await queries.add_chunks(tx, claim.document_id, model_id, batch.chunks, vectors)

@@ -17,9 +17,9 @@ type State = Literal["queued", "processing", "ready", "failed"]
 
 _ADD = """
 insert into documents (user_id, document_id, name, media_type, size, sha256) values ($1, $2, $3, $4, $5, $6)
-on conflict on constraint documents_sha256 do nothing returning *
+returning *
 """
-_BY_CONTENT = "select * from documents where user_id = $1 and sha256 = $2"
+_BY_CONTENT = "select * from documents where user_id = $1 and sha256 = $2 for update"
 _GET = "select * from documents where user_id = $1 and document_id = $2"
 _LIST = "select * from documents where user_id = $1 order by created_at desc, document_id limit $2"
 _DELETE = "delete from documents where user_id = $1 and document_id = $2 returning sha256"
@@ -78,14 +78,14 @@ def _document(row: Record) -> Document:
 
 async def add(
     tx: TenantTx, document_id: DocumentId, *, name: str, media_type: str, size: int, sha256: bytes
-) -> Document | None:
-    """Record an upload; None if the tenant has this content already."""
-    row = await tx.fetchrow(_ADD, tx.user_id, document_id, name, media_type, size, sha256)
-    return _document(row) if row else None
+) -> Document:
+    """Record an upload whose content the tenant has not got (under `lock_content`)."""
+    [row] = await tx.fetch(_ADD, tx.user_id, document_id, name, media_type, size, sha256)
+    return _document(row)
 
 
 async def by_content(tx: TenantTx, sha256: bytes) -> Document | None:
-    """The tenant's document with this content."""
+    """The tenant's document with this content, locked until the transaction's end."""
     row = await tx.fetchrow(_BY_CONTENT, tx.user_id, sha256)
     return _document(row) if row else None
 

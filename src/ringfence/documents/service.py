@@ -73,21 +73,17 @@ class Library:
         sha256 = await incoming.finish()
         async with self._db.tenant(user_id) as tx:
             await queries.lock_content(tx, sha256)
-            document = await queries.add(
-                tx, new_document_id(), name=name, media_type=media_type, size=incoming.size, sha256=sha256
-            )
-            if document is None:
-                return Upload(await self._again(tx, incoming, sha256), created=False)
-            await self._accept(tx, document, incoming)
-        return Upload(document, created=True)
-
-    async def _again(self, tx: TenantTx, incoming: Incoming, sha256: bytes) -> Document:
-        existing = await queries.by_content(tx, sha256)
-        if existing is None:
-            raise NotFound("document_not_found", "The document was deleted meanwhile. Please upload it again.")
-        if retried := await queries.requeue(tx, existing.document_id):
-            await self._accept(tx, retried, incoming)
-        return retried or existing
+            existing = await queries.by_content(tx, sha256)
+            if existing is None:
+                document = await queries.add(
+                    tx, new_document_id(), name=name, media_type=media_type, size=incoming.size, sha256=sha256
+                )
+                await self._accept(tx, document, incoming)
+                return Upload(document, created=True)
+            retried = await queries.requeue(tx, existing.document_id)
+            if retried:
+                await self._accept(tx, retried, incoming)
+        return Upload(retried or existing, created=False)
 
     async def _accept(self, tx: TenantTx, document: Document, incoming: Incoming) -> None:
         await asyncio.to_thread(self._storage.keep, incoming, tx.user_id, document.sha256)

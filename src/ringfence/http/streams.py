@@ -7,7 +7,7 @@ from contextlib import aclosing
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ringfence.answers.events import DoneEvent, ErrorEvent, Event, SourcesEvent, TokenEvent
+from ringfence.answers.events import DoneEvent, Event, SourcesEvent, TokenEvent
 
 
 class Streamed(Response):
@@ -84,5 +84,5 @@ def _plain(event: Event) -> list[str]:
                 for c in event.citations
             ]
             return ["\n\n" if lines else "\n", *lines]
-        case ErrorEvent():
+        case _:
             return [f"\n\nThe answer broke off: {event.message}\n"]

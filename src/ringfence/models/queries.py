@@ -22,6 +22,8 @@ async def find(tx: TenantTx | SystemTx, name: str) -> EmbeddingModel | None:
     return EmbeddingModel(*row) if row else None
 
 
-async def add(tx: SystemTx, name: str, dimensions: int) -> None:
-    """Number a model; one that has its number keeps it."""
+async def find_or_add(tx: SystemTx, name: str, dimensions: int) -> EmbeddingModel:
+    """The model of this name, numbered now if it was not; a known one keeps its number and its dimensions."""
     await tx.execute(_ADD, name, dimensions)
+    [row] = await tx.fetch(_FIND, name)
+    return EmbeddingModel(*row)

@@ -1,7 +1,7 @@
 """The numbers by which the database knows embedding models."""
 
 from ringfence.db import Database
-from ringfence.errors import SetupError, Unavailable
+from ringfence.errors import SetupError
 from ringfence.models import queries
 
 
@@ -25,10 +25,7 @@ class EmbeddingModels:
 
     async def _look_up(self, name: str, dimensions: int) -> int:
         async with self._db.system() as tx:
-            await queries.add(tx, name, dimensions)
-            found = await queries.find(tx, name)
-        if found is None:
-            raise Unavailable("model_unknown", "The embedding model could not be registered.")
+            found = await queries.find_or_add(tx, name, dimensions)
         if found.dimensions != dimensions:
             raise SetupError(
                 "model_dimensions",

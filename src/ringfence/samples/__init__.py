@@ -40,7 +40,7 @@ QUESTIONS = (
 )
 """Both tenants' documents answer these, each in its own way."""
 
-UNANSWERABLE = "How much does the company pay into my pension?"
+UNANSWERABLE = "How do I reset the password of the office computer?"
 """Plausible, and in nobody's documents."""
 
 SECRET = "How much salt goes into a batch of the Hazelbrook rye?"  # noqa: S105 (a question)
