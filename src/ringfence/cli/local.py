@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +32,12 @@ class Running:
     Attributes:
         url: where it does.
         mail_folder: where its mails lie instead of being sent.
-        serving: ends when the API does.
+        until_signalled: waits until a signal has ended the API.
     """
 
     url: str
     mail_folder: Path
-    serving: asyncio.Task[None]
+    until_signalled: Callable[[], Awaitable[None]]
 
 
 async def run_everything(settings: Settings, *, chat: bool) -> None:
@@ -48,7 +48,7 @@ async def run_everything(settings: Settings, *, chat: bool) -> None:
     """
     async with everything(settings, chat=chat) as running:
         typer.echo(f"\nRingfence serves at {running.url}\nMails are shown here and at {running.url}/dev/mail\n")
-        await running.serving
+        await running.until_signalled()
 
 
 @asynccontextmanager
@@ -68,8 +68,8 @@ async def everything(settings: Settings, *, chat: bool, worker_output: bool = Tr
         mail_folder = settings.data_dir / "mail"
         worker = asyncio.create_task(_keep_worker(_worker_environment(settings), mail_folder, output=worker_output))
         stack.push_async_callback(_cancelled, worker)
-        serving = await stack.enter_async_context(api(settings, listener, mail_folder=mail_folder))
-        yield Running(url_of(listener), mail_folder, serving)
+        until_signalled = await stack.enter_async_context(api(settings, listener, mail_folder=mail_folder))
+        yield Running(url_of(listener), mail_folder, until_signalled)
 
 
 def _require_loopback(host: str) -> None:

@@ -5,8 +5,9 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -45,11 +46,31 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+class Server(uvicorn.Server):
+    """Uvicorn's server, which leaves signals to us: its own handling ends the process before we clean up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Capture none."""
+        yield
+
+    def stop(self) -> None:
+        """Begin to end."""
+        self.should_exit = True
+
+    async def until_signalled(self, serving: asyncio.Task[None]) -> None:
+        """Wait for the end of serving, which SIGTERM and SIGINT bring about: streams have ten seconds to end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        await serving
+
+
 @asynccontextmanager
 async def api(
     settings: Settings, listener: socket.socket, *, mail_folder: Path | None = None
-) -> AsyncGenerator[asyncio.Task[None]]:
-    """Serve on a listener while the context lasts; yields the task that serves.
+) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+    """Serve on a listener while the context lasts; yields what waits until a signal ends it.
 
     Raises:
         RingfenceError: the services could not be opened.
@@ -66,12 +87,12 @@ async def api(
             timeout_graceful_shutdown=GRACE_SECONDS,
             timeout_keep_alive=30,
         )
-        server = uvicorn.Server(config)
+        server = Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield serving
+            yield partial(server.until_signalled, serving)
         finally:
-            server.should_exit = True
+            server.stop()
             await asyncio.wait([serving])
 
 
@@ -83,9 +104,9 @@ async def run_api(settings: Settings) -> None:
     """
     require_smtp(settings)
     with listen(settings) as listener:
-        async with api(settings, listener) as serving:
+        async with api(settings, listener) as until_signalled:
             log.info("serving", url=url_of(listener))
-            await serving
+            await until_signalled()
 
 
 async def run_worker(settings: Settings, *, mail_folder: Path | None = None, with_parent: bool = False) -> None:
