@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format lock clean
+.PHONY: help run demo test bench check format docs lock clean
 BIN := .venv/bin
 TEST_MODELS := all-minilm-l6-v2 smollm2-135m-instruct
 
@@ -20,6 +20,11 @@ test: ## all tests, with coverage (a part of them: PYTEST_ARGS="--no-cov tests/s
 	@$(BIN)/ringfence model pull $(TEST_MODELS)
 	@$(BIN)/python -m pytest -n auto --cov --cov-branch --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
+bench: ## benchmarks beside other libraries, into docs/benchmarks.md (some: BENCH_ARGS="--quick chunk")
+	@scripts/bootstrap run
+	@bench/setup .venv/bin/python .tools/bench
+	@.tools/bench/bin/python -m bench $(BENCH_ARGS)
+
 check: ## lint, format, types, import rules, and the environment against the locks
 	@scripts/bootstrap dev
 	$(BIN)/ruff check .
@@ -32,6 +37,9 @@ format: ## put the code into the house's form
 	@scripts/bootstrap dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: ## write docs/settings.md and .env.example anew from the settings in the code
+	@scripts/bootstrap run && $(BIN)/python scripts/settings_docs.py
 
 lock: ## resolve the dependencies anew (all to their newest: ARGS=--upgrade)
 	scripts/lock $(ARGS)

@@ -14,6 +14,7 @@ from ringfence.db import (
     DatabaseOptions,
     SystemTx,
     TenantTx,
+    connectable,
     decode_halfvec,
     encode_halfvec,
     role_url,
@@ -148,7 +149,6 @@ async def test_wrong_logins_are_refused(server_url, app_url):
         role_url(app_url, APP_ROLE, "wrong"),
         role_url(app_url, "nobody_at_all", "wrong"),
         with_database(app_url, "no_such_database"),
-        "mysql://a:b@127.0.0.1/c",
     ):
         database = Database(url, url, PATIENT)
         with pytest.raises(SetupError) as caught:
@@ -539,3 +539,27 @@ async def test_listen_hears_notify(db, admin):
         await asyncio.wait_for(event.wait(), 20)
     sql = "select count(*) = 0 from pg_stat_activity where query ilike 'listen%' and datname = current_database()"
     await until(admin.fetchval, sql)
+
+
+@pytest.mark.parametrize(
+    ("url", "cleaned"),
+    [
+        (
+            "postgresql://a:b@h.neon.tech/d?sslmode=require&channel_binding=require",
+            "postgresql://a:b@h.neon.tech/d?sslmode=require",
+        ),
+        ("postgres://a@/d?host=/run/pg&port=5433", "postgres://a@/d?host=%2Frun%2Fpg&port=5433"),
+        ("postgresql://a:b@[::1]:5432/d", "postgresql://a:b@[::1]:5432/d"),
+    ],
+)
+def test_what_only_libpq_understands_is_left_out(url, cleaned):
+    assert connectable(url) == cleaned
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://a:secret@h:port/d", "postgresql://[::1/d", "mysql://h/d", "", "postgresql://h:0/d"]
+)
+def test_a_malformed_url_is_said_without_its_password(url):
+    with pytest.raises(SetupError, match="database_login") as caught:
+        connectable(url)
+    assert "secret" not in str(caught.value)

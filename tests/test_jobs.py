@@ -270,8 +270,8 @@ async def test_a_parked_job_rests(db, admin, user):
 async def test_attempts_count_at_the_claim(db, user):
     """A worker that dies again and again without a word is counted too."""
     await add(db, user)
-    attempts = [(await take(db, lease=LAPSED))[0].attempts for _ in range(jobs.MAX_ATTEMPTS)]
-    assert attempts == list(range(1, jobs.MAX_ATTEMPTS + 1))
+    attempts = [(await take(db, lease=LAPSED))[0].attempts for _ in range(5)]
+    assert attempts == list(range(1, 6))
 
 
 async def test_an_ended_job_takes_no_second_end(db, user):

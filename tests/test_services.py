@@ -136,11 +136,14 @@ class FakeServer:
         self.url = url
         self.api_key = "key"
         self.error = error
-        self.stopped = 0
+        self.alive = False
+        self.started = self.stopped = 0
 
     async def __aenter__(self):
+        self.started += 1
         if self.error:
             raise self.error
+        self.alive = True
         return self
 
     async def __aexit__(self, *_):
@@ -157,7 +160,18 @@ async def test_the_embedded_chat_models_server_starts_beside_and_answers(setting
     assert chat.context_tokens == 4096
     assert chat.name.startswith("qwen")
     await chat.close()
-    assert server.stopped == 1
+    assert server.started == 1
+
+
+async def test_an_embedded_chat_model_that_died_is_started_anew(settings, models):
+    server = FakeServer(models.openai_url)
+    chat = EmbeddedChat("qwen", server, settings)
+    for starts in (1, 2):
+        models.script(answer="Hello")
+        assert [piece async for piece in chat.stream([Message("user", "Hi")], max_tokens=5)]
+        assert server.started == starts
+        server.alive = False
+    await chat.close()
 
 
 async def test_an_embedded_chat_model_that_can_not_start_says_so_at_each_question(settings):
@@ -166,14 +180,14 @@ async def test_an_embedded_chat_model_that_can_not_start_says_so_at_each_questio
     for _ in range(2):
         with pytest.raises(SetupError, match="chat_model_failed"):
             await anext(chat.stream([Message("user", "Hi")], max_tokens=5))
+    assert server.started == 2
     await chat.close()
-    assert server.stopped == 1
 
 
 async def test_closing_before_it_has_started(settings, models):
     server = FakeServer(models.openai_url)
     await EmbeddedChat("qwen", server, settings).close()
-    assert server.stopped == 1
+    assert server.stopped
 
 
 async def test_a_worker_gets_a_handler_for_each_kind_of_job(settings):
@@ -189,3 +203,18 @@ def test_settings_say_what_is_wrong_in_the_operators_words(monkeypatch):
     assert "RINGFENCE_PORT" in caught.value.message
     assert "RINGFENCE_SECRET_KEY" in caught.value.message
     assert "short-secret" not in caught.value.message
+
+
+def test_an_empty_setting_is_no_setting(monkeypatch):
+    for name in ("SMTP_HOST", "DATABASE_URL", "SECRET_KEY", "PORT"):
+        monkeypatch.setenv(f"RINGFENCE_{name}", "")
+    settings = load_settings(_env_file=None)
+    assert (settings.smtp_host, settings.database_url, settings.secret_key) == (None, None, None)
+    with pytest.raises(SetupError, match="smtp_missing"):
+        require_smtp(settings)
+
+
+def test_settings_that_do_not_fit_together_end_the_start(monkeypatch):
+    monkeypatch.setenv("RINGFENCE_CHUNK_CHARS", "200")
+    with pytest.raises(SetupError, match="RINGFENCE_CHUNK_OVERLAP"):
+        load_settings()

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,15 @@ async def test_a_name_that_cannot_be_given_is_said_so(tmp_path):
         (tmp_path / str(user)).touch()
         with pytest.raises(Unavailable, match="storage_unavailable"):
             storage.keep(incoming, user, sha256)
+
+
+async def test_what_a_dead_process_left_is_swept(tmp_path):
+    storage = LocalStorage(tmp_path)
+    storage.sweep()
+    async with storage.receive(10) as incoming:
+        old = incoming.temporary.with_name("old")
+        old.touch()
+        os.utime(old, (0, 0))
+        storage.sweep()
+        assert incoming.temporary.exists()
+        assert not old.exists()

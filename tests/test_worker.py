@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from ringfence import jobs
 from ringfence.db import Database, DatabaseOptions
@@ -126,13 +127,13 @@ async def two(recorder):
     return len(recorder.ran) >= 2
 
 
-async def test_what_fails_too_often_is_given_up_and_parked(db, admin, user):
+async def test_what_fails_for_too_long_is_given_up_and_parked(db, admin, user):
     async def fail(job):
         raise Unavailable("model_silent", "Silent.")
 
     recorder = Recorder(fail)
     await enqueue(db, user)
-    await admin.execute("update jobs set attempts = $1", jobs.MAX_ATTEMPTS - 1)
+    await admin.execute("update jobs set created_at = now() - '2 hours'::interval")
     async with working(db, recorder):
         await until(states(admin, ("parked", "model_silent")))
     assert recorder.gave_up == [("model_silent", "Silent.")]
@@ -153,8 +154,8 @@ async def test_a_job_that_killed_its_workers_is_given_up_without_running(db, adm
     recorder = Recorder()
     await enqueue(db, user)
     await admin.execute(
-        "update jobs set attempts = $1, state = 'running', token = gen_random_uuid(), lease_until = '2020-01-01'",
-        jobs.MAX_ATTEMPTS,
+        "update jobs set crashes = $1, state = 'running', token = gen_random_uuid(), lease_until = '2020-01-01'",
+        jobs.MAX_CRASHES,
     )
     async with working(db, recorder):
         await until(states(admin, ("parked", "worker_died")))
@@ -170,6 +171,84 @@ async def test_a_defect_is_logged_and_retried(db, admin, user):
     await enqueue(db, user)
     async with working(db, recorder):
         await until(states(admin, ("ready", "internal")))
+
+
+async def test_a_defect_that_stays_is_given_up(db, admin, user):
+    async def fail(job):
+        raise ZeroDivisionError
+
+    recorder = Recorder(fail)
+    await enqueue(db, user)
+    await admin.execute("update jobs set attempts = $1", jobs.MAX_DEFECTS - 1)
+    async with working(db, recorder):
+        await until(states(admin, ("parked", "internal")))
+    assert recorder.gave_up[0][0] == "internal"
+
+
+async def test_the_longest_pause_is_five_minutes(db, admin, user):
+    async def fail(job):
+        raise Unavailable("model_silent", "Silent.")
+
+    await enqueue(db, user)
+    await admin.execute("update jobs set attempts = 5000")
+    async with working(db, Recorder(fail)):
+        await until(states(admin, ("ready", "model_silent")))
+    assert 100 < await admin.fetchval("select extract(epoch from run_after - now()) from jobs") <= 300
+
+
+async def test_a_foreign_error_of_the_database_ends_neither_claims_nor_beats(db, admin, user):
+    """The table is out of the way for a moment: PostgreSQL says "undefined table", which is no outage."""
+    release = asyncio.Event()
+
+    async def slow(job):
+        await release.wait()
+
+    recorder = Recorder(slow)
+    await enqueue(db, user)
+    async with working(db, recorder, lease=1.5, poll=0.05):
+        first = await lease(admin)
+        with capture_logs() as logs:
+            await admin.execute("alter table jobs rename to away")
+            async with asyncio.timeout(15):
+                while not {"claim_failed", "beat_failed"} <= {line["event"] for line in logs}:
+                    await asyncio.sleep(0.02)
+            await admin.execute("alter table away rename to jobs")
+        await until(lambda: later(admin, first))
+        release.set()
+        await until(states(admin))
+    assert recorder.gave_up == []
+
+
+async def test_a_job_that_is_claimed_during_a_beat_is_left_alone(db, admin, user):
+    """The beat's statement waits for a row; meanwhile another job is claimed, which the beat had not asked about."""
+    release, cancelled = asyncio.Event(), []
+
+    async def slow(job):
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            cancelled.append(job)
+            raise
+
+    recorder = Recorder(slow)
+    await enqueue(db, user)
+    async with working(db, recorder, lease=3, poll=0.05):
+        await lease(admin)
+        async with admin.transaction():
+            await admin.execute("select from jobs for update")
+            await until(lambda: blocked(admin))
+            await enqueue(db, user)
+            await until(lambda: two(recorder))
+        await asyncio.sleep(0.5)  # the beat ends, and would cancel now
+        assert cancelled == []
+        release.set()
+        await until(states(admin))
+
+
+async def blocked(admin):
+    return await admin.fetchval(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    )
 
 
 async def test_a_kind_that_nobody_knows_is_parked(db, admin, user):

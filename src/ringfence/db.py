@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import numpy as np
@@ -36,7 +36,11 @@ DOWN = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionTimeoutError,
+    asyncpg.TransactionRollbackError,  # deadlocks, serialization failures
+    asyncpg.ReadOnlySQLTransactionError,  # a replica, in the middle of a failover
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
+_LIBPQ_ONLY = frozenset({"channel_binding", "gssencmode", "gsslib", "keepalives", "load_balance_hosts", "requirepeer"})
 _GRACE = 1.0  # seconds that a failed transaction gets to roll back, before its connection is cut
 
 _ROLE_CHECK = """
@@ -126,6 +130,22 @@ def decode_halfvec(data: bytes) -> NDArray[np.float32]:
     return np.frombuffer(data, dtype=">f2", offset=4).astype(np.float32)
 
 
+def connectable(url: str) -> str:
+    """The URL without what only libpq understands; asyncpg would send it to the server as a setting.
+
+    Raises:
+        SetupError: it is no URL.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in {"postgresql", "postgres"} or parts.port == 0:
+            raise ValueError(parts.scheme)
+    except ValueError:  # or a bad port or address
+        raise SetupError("database_login", "A database URL is malformed.") from None
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key not in _LIBPQ_ONLY]
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
 def role_url(admin_url: str, role: str, password: str) -> str:
     """The administrator's URL with another role and password in it."""
     parts = urlsplit(admin_url)
@@ -201,8 +221,8 @@ class DatabaseOptions:
     """How connections are made. Times in seconds."""
 
     pool_size: int = 10
-    connect_timeout: float = 2.0
-    command_timeout: float = 2.5
+    connect_timeout: float = 1.5
+    command_timeout: float = 2.0
     statement_cache: int = 100
 
 
@@ -211,9 +231,9 @@ class Database:
 
     def __init__(self, app_url: str, system_url: str, options: DatabaseOptions) -> None:
         self._options = options
-        self._system_url = system_url
-        self._app = self._pool(app_url)
-        self._system = self._pool(system_url)
+        self._system_url = connectable(system_url)
+        self._app = self._pool(connectable(app_url))
+        self._system = self._pool(self._system_url)
 
     def _pool(self, url: str) -> "asyncpg.Pool[asyncpg.Record]":
         options = self._options

@@ -1,7 +1,8 @@
 """The queue: jobs committed with their cause, leased with a fencing token, fair between tenants.
 
-A job is delivered at least once. Its attempts are counted when it is claimed, so one that kills its worker can't loop
-for ever. Whoever runs a job holds its token; once the lease has passed to another worker the old token opens nothing.
+A job is delivered at least once. Attempts are counted when it is claimed, and apart from them how often a worker fell
+silent over it, so one that kills its workers can't loop for ever. Whoever runs a job holds its token; once the lease
+has passed to another worker the old token opens nothing.
 Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996): a job's tag is the greater of its tenant's last tag and
 the clock, plus one.
 """
@@ -17,7 +18,8 @@ from ringfence.db import SystemTx, TenantTx
 from ringfence.ids import UserId, user_id_from_record
 
 CHANNEL = "jobs"
-MAX_ATTEMPTS = 5
+MAX_CRASHES = 5
+MAX_DEFECTS = 5
 
 _ENQUEUE = """
 with lane as (
@@ -35,14 +37,22 @@ ready as (
   order by tag, job_id limit $1 for update skip locked),
 pick as (select * from expired union all select * from ready limit $1),
 got as (
-  update jobs j set state = 'running', attempts = attempts + 1, token = gen_random_uuid(), lease_until = now() + $2
+  update jobs j set state = 'running', attempts = attempts + 1, crashes = crashes + (j.state = 'running')::int,
+    token = gen_random_uuid(), lease_until = now() + $2
   from pick where j.user_id = pick.user_id and j.job_id = pick.job_id
-  returning j.user_id, j.job_id, j.kind, j.payload, j.attempts, j.token, j.tag),
+  returning j.user_id, j.job_id, j.kind, j.payload, j.attempts, j.token, j.crashes, now() - j.created_at as age, j.tag),
 tick as (
   update job_clock set value = m.tag from (select max(tag) as tag from got) m where value < m.tag)
-select user_id, job_id, kind, payload, attempts, token from got order by tag, job_id
+select user_id, job_id, kind, payload, attempts, token, crashes, age from got order by tag, job_id
 """
-_EXTEND = "update jobs set lease_until = now() + $2 where token = any($1::uuid[]) and state = 'running' returning token"
+# Locked in a fixed order, so that it can't deadlock with an account's deletion.
+_EXTEND = """
+with held as (
+  select user_id, job_id from jobs where token = any($1::uuid[]) and state = 'running'
+  order by user_id, job_id for update)
+update jobs j set lease_until = now() + $2 from held h where j.user_id = h.user_id and j.job_id = h.job_id
+returning j.token
+"""
 _FINISH = "delete from jobs where user_id = $1 and job_id = $2 and token = $3"
 _RETRY = """
 update jobs set state = 'ready', token = null, lease_until = null, reason = $4, run_after = now() + $5
@@ -60,7 +70,18 @@ where user_id = $1 and job_id = $2 and token = $3
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job. `payload` is the JSON text that its cause enqueued; `attempts` counts this one."""
+    """A claimed job.
+
+    Attributes:
+        user_id: whose it is.
+        job_id: its number.
+        kind: which handler runs it.
+        payload: the JSON text that its cause enqueued.
+        attempts: how often it was claimed, this time included.
+        token: opens the job for whoever holds its lease.
+        crashes: how often a worker fell silent over it.
+        age: since it was enqueued.
+    """
 
     user_id: UserId
     job_id: int
@@ -68,14 +89,20 @@ class Job:
     payload: str
     attempts: int
     token: UUID
+    crashes: int = 0
+    age: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """What runs a kind of job, and what is told (code, reason) when a job is given up."""
+    """What runs a kind of job, what is told (code, reason) when one is given up, and for how long one is tried.
+
+    A job that fails with `Unavailable` is tried again until it is `patience` old.
+    """
 
     run: Callable[[Job], Awaitable[None]]
     give_up: Callable[[Job, str, str], Awaitable[None]]
+    patience: timedelta = timedelta(hours=1)
 
 
 async def enqueue(tx: TenantTx | SystemTx, user_id: UserId, kind: str, payload: BaseModel) -> int:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -218,11 +218,14 @@ async def open_handlers(settings: Settings, transport: Transport) -> AsyncGenera
             chunk_overlap=settings.chunk_overlap,
         )
         library = Library(db, storage, settings.upload_max_bytes)
+        await asyncio.to_thread(storage.sweep)
         outbox = Outbox(derive(secret, Purpose.MAIL), transport)
         handlers = {
             INGEST: Handler(ingestion.run, ingestion.give_up),
-            ERASE: Handler(lambda job: library.erase(job.user_id, job.payload), _note),
-            mail.KIND: Handler(lambda job: outbox.deliver(job.payload), _note),
+            ERASE: Handler(lambda job: library.erase(job.user_id, job.payload), _note, timedelta(days=7)),
+            mail.KIND: Handler(
+                lambda job: outbox.deliver(job.payload), _note, timedelta(seconds=settings.code_seconds)
+            ),
         }
         yield Work(db, handlers)
 
@@ -312,7 +315,7 @@ async def _open_chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | N
 
 
 class EmbeddedChat:
-    """The embedded chat model. Its server starts in the background, so that the API is up at once."""
+    """The embedded chat model. Its server starts beside, so that the API is up at once, and anew where it has died."""
 
     def __init__(self, name: str, server: LlamaServer, settings: Settings) -> None:
         self._name = name
@@ -321,6 +324,7 @@ class EmbeddedChat:
         self._starting = asyncio.create_task(self._start())
 
     async def _start(self) -> OpenAIChat:
+        await self._server.__aexit__(None, None, None)
         await self._server.__aenter__()
         return OpenAIChat(
             self._server.url,
@@ -342,7 +346,9 @@ class EmbeddedChat:
         return _EMBEDDED_CONTEXT
 
     async def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[str]:
-        """As the protocol says; the first answer waits for the server's start."""
+        """As the protocol says; an answer waits for the server's start, and starts it again if it failed or died."""
+        if self._starting.done() and (self._starting.exception() or not self._server.alive):
+            self._starting = asyncio.create_task(self._start())
         chat = await asyncio.shield(self._starting)
         async with aclosing(chat.stream(messages, max_tokens=max_tokens)) as pieces:
             async for piece in pieces:

@@ -1,10 +1,11 @@
 """Settings: read once, by a door, from `RINGFENCE_*` and `.env`; everybody else is handed the slice it needs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ringfence.errors import SetupError
@@ -18,7 +19,9 @@ MIN_SECRET_LENGTH = 32
 class Settings(BaseSettings):
     """All settings of one process. Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="RINGFENCE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RINGFENCE_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("ringfence"),
@@ -51,8 +54,8 @@ class Settings(BaseSettings):
         default=None, description="URL of the system role; unset: derived from the administrator's."
     )
     db_pool_size: int = Field(default=10, ge=1, le=500, description="Connections per role and process.")
-    db_connect_timeout: Seconds = Field(default=2.0, description="To get a connection.")
-    db_command_timeout: Seconds = Field(default=2.5, description="For one statement of a request.")
+    db_connect_timeout: Seconds = Field(default=1.5, description="To get a connection.")
+    db_command_timeout: Seconds = Field(default=2.0, description="For one statement of a request.")
     db_statement_cache: int = Field(
         default=100, ge=0, description="Prepared statements per connection; 0 behind a pooler."
     )
@@ -108,6 +111,12 @@ class Settings(BaseSettings):
     parse_max_pages: int = Field(default=10_000, ge=1, description="Pages of one document.")
     parse_max_chars: int = Field(default=50_000_000, ge=1000, description="Characters of one document.")
 
+    @model_validator(mode="after")
+    def _chunks_overlap_by_half_at_most(self) -> Self:
+        if self.chunk_overlap > self.chunk_chars // 2:
+            raise ValueError("RINGFENCE_CHUNK_OVERLAP is more than half of RINGFENCE_CHUNK_CHARS")
+        return self
+
 
 def load_settings(**overrides: object) -> Settings:
     """Read the settings from the environment and `.env`.
@@ -118,7 +127,11 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # Pydantic checks them
     except ValidationError as error:
-        wrong = "; ".join(
-            f"RINGFENCE_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
-        )
+        wrong = "; ".join(_wrong(item) for item in error.errors())
         raise SetupError("bad_setting", f"These settings are wrong: {wrong}.") from None
+
+
+def _wrong(item: ErrorDetails) -> str:
+    """What is wrong with a setting, or with several together, without its value."""
+    name = "".join(f"RINGFENCE_{part}: ".upper() for part in item["loc"])
+    return name + item["msg"].removeprefix("Value error, ")

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -14,6 +15,7 @@ from ringfence.errors import NotFound, TooLarge, Unavailable
 from ringfence.ids import UserId
 
 _BUFFER = 1 << 20
+_LEFT_OVER = 86_400.0  # seconds; no upload takes longer
 _HEAD = 4096  # enough to tell what a file is
 
 
@@ -76,6 +78,13 @@ class LocalStorage:
             yield Incoming(file, temporary, max_bytes)
         finally:
             await asyncio.to_thread(_discard, file, temporary)
+
+    def sweep(self) -> None:
+        """Remove what was left of uploads that were cut off by the death of their process."""
+        for path in (self._root / "incoming").glob("*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _LEFT_OVER:
+                    path.unlink()
 
     def keep(self, incoming: Incoming, user_id: UserId, sha256: bytes) -> None:
         """Give a finished file its name: an atomic rename, fast enough to stand inside a transaction.

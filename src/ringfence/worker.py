@@ -11,12 +11,13 @@ import structlog
 
 from ringfence import jobs
 from ringfence.db import Database
-from ringfence.errors import RingfenceError, Unavailable
-from ringfence.jobs import MAX_ATTEMPTS, Handler, Job
+from ringfence.errors import Conflict, RingfenceError, Unavailable
+from ringfence.jobs import MAX_CRASHES, MAX_DEFECTS, Handler, Job
 
 log = structlog.get_logger()
 
 _LONGEST_DELAY = 300.0
+_DOUBLINGS = 10
 
 
 class Worker:
@@ -76,9 +77,10 @@ class Worker:
         if not free:
             return False
         try:
-            async with self._db.system() as tx:
+            async with asyncio.timeout(self._lease.total_seconds()), self._db.system() as tx:
                 claimed = await jobs.claim(tx, free, self._lease)
-        except Unavailable:
+        except Exception as error:  # whatever the database says: a worker outlives it
+            log.warning("claim_failed", exc_info=error)
             return False
         for job in claimed:
             self._running[job.token] = asyncio.create_task(self._one(job))
@@ -86,16 +88,18 @@ class Worker:
 
     async def _beat(self) -> None:
         """Keep the leases; drop a job that another worker has taken over."""
+        pause = self._lease.total_seconds() / 3
         while True:
-            await asyncio.sleep(self._lease.total_seconds() / 3)
+            await asyncio.sleep(pause)
+            before = dict(self._running)  # what is claimed meanwhile was not asked about
             try:
-                async with self._db.system() as tx:
-                    held = await jobs.extend(tx, list(self._running), self._lease)
-            except Unavailable:
+                async with asyncio.timeout(pause), self._db.system() as tx:
+                    held = await jobs.extend(tx, list(before), self._lease)
+            except Exception as error:  # whatever the database says: the next beat may be heard
+                log.warning("beat_failed", exc_info=error)
                 continue
-            for token, task in list(self._running.items()):
-                if token not in held:
-                    task.cancel()
+            for token in before.keys() - held:
+                before[token].cancel()
 
     async def _one(self, job: Job) -> None:
         structlog.contextvars.bind_contextvars(job_id=job.job_id, kind=job.kind, user_id=str(job.user_id))
@@ -120,23 +124,25 @@ class Worker:
                 await jobs.park(tx, job, "unknown_kind")
             return
         try:
-            if job.attempts > MAX_ATTEMPTS:
-                raise Unavailable("worker_died", "Processing was broken off too often.")
+            if job.crashes >= MAX_CRASHES:
+                raise Conflict("worker_died", "Processing was broken off too often.")
             await handler.run(job)
         except RingfenceError as error:
-            await self._failed(job, handler, error)
+            again = isinstance(error, Unavailable) and job.age < handler.patience
+            await self._failed(job, handler, error, again=again)
         except Exception:  # a defect: the queue must go on, and the log tells
             log.exception("job_defect")
-            await self._failed(job, handler, Unavailable("internal", "Something went wrong inside the engine."))
+            defect = Unavailable("internal", "Something went wrong inside the engine.")
+            await self._failed(job, handler, defect, again=job.attempts < MAX_DEFECTS)
         else:
             async with self._db.system() as tx:
                 await jobs.finish(tx, job)
 
-    async def _failed(self, job: Job, handler: Handler, error: RingfenceError) -> None:
-        log.warning("job_failed", code=error.code, attempt=job.attempts)
-        if isinstance(error, Unavailable) and job.attempts < MAX_ATTEMPTS:
-            # Full jitter over an exponential back-off, so that many jobs do not come back at once.
-            delay = min(_LONGEST_DELAY, 2.0**job.attempts) * random.uniform(0.5, 1)  # noqa: S311 (no secret)
+    async def _failed(self, job: Job, handler: Handler, error: RingfenceError, *, again: bool) -> None:
+        log.warning("job_failed", code=error.code, attempt=job.attempts, again=again)
+        if again:
+            # Jitter over an exponential back-off, so that many jobs do not come back at once.
+            delay = min(_LONGEST_DELAY, 2.0 ** min(job.attempts, _DOUBLINGS)) * random.uniform(0.5, 1)  # noqa: S311 (no secret)
             async with self._db.system() as tx:
                 await jobs.retry(tx, job, error.code, timedelta(seconds=delay))
             return

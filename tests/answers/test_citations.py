@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ringfence.answers.citations import SentenceMarker, cited
 from ringfence.answers.events import Quote, Source
+from ringfence.answers.prompt import REFUSAL
 from ringfence.ids import new_document_id
 from ringfence.search.queries import Passage
 
@@ -66,6 +67,7 @@ PASSAGES = [
         ("窯はアンデルスが直す。", "窯はアンデルスが直す。 [3]"),
         ("The period is 3.14 weeks, six weeks notice.", "The period is 3.14 weeks, six weeks notice. [1]"),
         ("", ""),
+        ("The documents do not answer this question.", "The documents do not answer this question."),
     ],
 )
 def test_sentences_are_marked_however_the_stream_is_cut(answer, marked):
@@ -73,6 +75,12 @@ def test_sentences_are_marked_however_the_stream_is_cut(answer, marked):
         marker = SentenceMarker(PASSAGES)
         pieces = [marker.feed(answer[start : start + size]) for start in range(0, len(answer), size)]
         assert "".join(pieces) + marker.finish() == marked
+
+
+def test_a_refusal_rests_on_nothing():
+    text = "Staff return all documents and do not answer the phone in this room."
+    marker = SentenceMarker([Passage(new_document_id(), "a.pdf", text, ((1, 0, len(text)),), 0.5)])
+    assert marker.feed(REFUSAL) + marker.finish() == REFUSAL
 
 
 @given(st.text(alphabet="ab .!?。\n", max_size=60), st.lists(st.integers(1, 9), max_size=30))

@@ -152,3 +152,23 @@ async def test_closing_the_stream_closes_the_connection_to_the_model(chat, model
 async def test_a_question_has_some_words_and_not_too_many(chat, question):
     with pytest.raises(Invalid, match="bad_question"):
         await anext(answers(chat).ask(USER, question))
+
+
+class Defective:
+    """A model whose code has a defect."""
+
+    name = "defective"
+    context_tokens = 1000
+
+    async def stream(self, messages, *, max_tokens):
+        yield "It is"
+        raise ZeroDivisionError("secret")
+
+    async def close(self):
+        pass
+
+
+async def test_a_defect_ends_in_an_error_event_too():
+    _, text, last = await collect(answers(Defective(), NOTICE))
+    assert (text, last.type, last.code) == ("It is", "error", "internal")
+    assert "secret" not in last.message

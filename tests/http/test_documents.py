@@ -163,6 +163,15 @@ async def test_a_file_over_the_limit_is_413_and_leaves_nothing(small: Settings, 
         assert not [path for path in (small.data_dir / "files").rglob("*") if path.is_file()]
 
 
+async def test_bytes_beside_the_file_are_limited_too(small: Settings, models):
+    body = multipart((NOTE, b"x" * 2_000_000), (FILE, b"words"))
+    async with running(small, models) as live, live.account("ada@example.com") as client:
+        response = await client._http.post(
+            "/api/v1/documents", content=body, headers={"Content-Type": "multipart/form-data; boundary=xx"}
+        )
+        assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
 async def test_a_bad_id_is_422(ada):
     response = await ada.get("/api/v1/documents/not-a-uuid")
     assert (response.status_code, response.json()["code"]) == (422, "bad_request")

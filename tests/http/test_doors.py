@@ -6,9 +6,11 @@ import logging
 import httpx2
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from ringfence.errors import SetupError
 from ringfence.http import errors
+from ringfence.http.middleware import RequestContext
 from ringfence.telemetry import configure_logging
 from tests.engine import PASSWORD, running
 from tests.fakes.tcp_proxy import tcp_proxy
@@ -62,8 +64,8 @@ async def test_a_lost_database_is_503_within_5_seconds_and_comes_back(settings, 
                 "system_database_url": type(settings.secret_key)(
                     proxy.url(settings.system_database_url.get_secret_value())
                 ),
-                "db_connect_timeout": 2.0,
-                "db_command_timeout": 2.5,
+                "db_connect_timeout": 1.5,
+                "db_command_timeout": 2.0,
             }
         )
         async with running(through, models) as live, live.account("ada@example.com") as client:
@@ -97,6 +99,7 @@ def release(proxy):
 async def test_defects_and_set_up_faults_say_nothing_of_the_inside():
     app = FastAPI()
     errors.install(app)
+    app.add_middleware(RequestContext)
 
     @app.get("/defect")
     async def defect():
@@ -106,12 +109,15 @@ async def test_defects_and_set_up_faults_say_nothing_of_the_inside():
     async def setup():
         raise SetupError("unsafe_role", "secret detail")
 
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client:
         for path, code in (("/defect", "internal"), ("/setup", "unsafe_role")):
-            response = await client.get(path)
+            with capture_logs() as logs:
+                response = await client.get(path)
             assert (response.status_code, response.json()["code"]) == (500, code)
             assert "secret" not in response.text
+            assert response.headers["x-request-id"]
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert logs[-1]["status"] == 500
 
 
 async def test_no_log_line_holds_text_code_token_or_password(live, models, capsys):

@@ -74,3 +74,18 @@ async def test_other_scopes_pass_through(wrap):
 
     await wrap(app)({"type": "lifespan"}, never, never)
     assert seen == [{"type": "lifespan"}]
+
+
+async def test_a_defect_after_the_beginning_breaks_the_connection_off():
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ZeroDivisionError
+
+    async def send(message):
+        sent.append(message["type"])
+
+    with pytest.raises(ZeroDivisionError):
+        await RequestContext(app)({"type": "http", "method": "GET"}, never, send)
+    assert sent == ["http.response.start"]

@@ -9,7 +9,7 @@ from ringfence.db import APP_ROLE, Database, TenantTx
 from ringfence.ids import UserId, new_user_id
 
 # One row a tenant and table, in an order that foreign keys allow. $1: the tenant; $2, $3, $4: its document's id,
-# digest and state; $5: a text of the tenant's own; $6: an ingest token.
+# digest and state; $5: a text of the tenant's own; $6: a running job's token.
 SEED = {
     "users": """
         insert into users (user_id, email, email_key, password_hash, verified_at)
@@ -25,7 +25,9 @@ SEED = {
         insert into embeddings (user_id, document_id, number, model_id, embedding)
         select $1, $2, 1, model_id, '[1,0]' from embedding_models""",
     "job_lanes": "insert into job_lanes (user_id, tag) values ($1, 1)",
-    "jobs": """insert into jobs (user_id, kind, payload, tag) values ($1, $5, jsonb_build_object('of', $5::text), 1)""",
+    "jobs": """
+        insert into jobs (user_id, kind, payload, tag, state, token)
+        values ($1, $5, jsonb_build_object('of', $5::text), 1, 'running', $6)""",
 }
 PER_DOCUMENT = ("documents", "chunks", "embeddings")
 STATES = ("ready", "processing", "failed")

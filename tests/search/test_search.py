@@ -1,7 +1,11 @@
+from datetime import timedelta
+
 import pytest
 
+from ringfence import jobs
 from ringfence.documents.chunker import Chunk
 from ringfence.documents.queries import add, add_chunks, ready, start
+from ringfence.documents.service import IngestPayload
 from ringfence.errors import SetupError
 from ringfence.ids import new_document_id, new_user_id
 from ringfence.models.openai import OpenAIEmbedder
@@ -29,16 +33,20 @@ async def tenant(db, admin):
 
 
 async def store(db, embedder, user_id, texts, *, publish=True):
-    document_id, token = new_document_id(), new_document_id()
+    document_id = new_document_id()
     vectors = await embedder.embed(texts)
     model_id = await EmbeddingModels(db).number(embedder.name, vectors.shape[1])
     chunks = [Chunk(n, text, ((n + 1, 0, len(text)),)) for n, text in enumerate(texts)]
     async with db.tenant(user_id) as tx:
+        await jobs.enqueue(tx, user_id, "ingest", IngestPayload(document_id=document_id))
+    async with db.system() as tx:
+        [job] = await jobs.claim(tx, 1, timedelta(minutes=1))
+    async with db.tenant(user_id) as tx:
         await add(tx, document_id, name="a.txt", media_type="text/plain", size=1, sha256=document_id.bytes * 2)
-        await start(tx, document_id, token)
+        assert await start(tx, document_id, job.token)
         await add_chunks(tx, document_id, model_id, chunks, vectors)
         if publish:
-            await ready(tx, document_id, token)
+            await ready(tx, document_id, job.token)
     return document_id
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from ringfence.answers import evidence
+from ringfence.answers import evidence, prompt
 from ringfence.answers.events import Citation, Source
 from ringfence.search.queries import Passage
 
@@ -46,5 +46,6 @@ class SentenceMarker:
 
     def finish(self) -> str:
         """The marker of the last sentence; empty where it rests on nothing."""
-        n = evidence.nearest_source(self._sentence, self._passages)
+        refusal = prompt.is_refusal(self._sentence)
+        n = None if refusal else evidence.nearest_source(self._sentence, self._passages)
         return f" [{n}]" if n else ""

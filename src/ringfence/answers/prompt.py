@@ -20,6 +20,11 @@ _REFUSE = f"Only if they say nothing about it, reply exactly: {REFUSAL}"
 _BYTES_PER_TOKEN = 3.5
 
 
+def is_refusal(answer: str) -> bool:
+    """Whether a model says, in the words that it was told, that the passages do not answer."""
+    return answer.strip(" \n\"'“”*").casefold().startswith(REFUSAL.rstrip(".").casefold())
+
+
 def estimate_tokens(text: str) -> int:
     """About how many tokens a text has, rather too many than too few."""
     return int(len(text.encode()) / _BYTES_PER_TOKEN) + 1

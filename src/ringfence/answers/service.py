@@ -94,13 +94,17 @@ class Answers:
             log.warning("answer_broke_off", code=error.code, model=chat.name)
             yield ErrorEvent(code=error.code, message=error.message)
             return
+        except Exception:  # a defect: the client has to hear of the end
+            log.exception("answer_defect", model=chat.name)
+            yield ErrorEvent(code="internal", message="Something went wrong inside the engine.")
+            return
         if not answer.strip():
             yield ErrorEvent(code="model_empty", message="The model gave no answer. Please ask again.")
             return
         if last := marker.finish():
             marked += last
             yield TokenEvent(text=last)
-        refused = _is_refusal(answer)
+        refused = prompt.is_refusal(answer)
         found = [] if refused else citations.cited(marked, sources)
         yield DoneEvent(refused=refused, model=chat.name, citations=found)
 
@@ -110,7 +114,3 @@ async def _evidence_alone(sources: Sequence[Source]) -> AsyncGenerator[Event]:
     for source in sources:
         yield TokenEvent(text=f"\n“{source.quote.text}” [{source.n}]\n")
     yield DoneEvent(refused=False, model=None, citations=citations.cited("".join(f"[{s.n}]" for s in sources), sources))
-
-
-def _is_refusal(answer: str) -> bool:
-    return answer.strip(" \n\"'“”*").casefold().startswith(prompt.REFUSAL.rstrip(".").casefold())

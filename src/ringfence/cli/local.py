@@ -115,7 +115,7 @@ async def _with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
 
 
 def _worker_environment(settings: Settings) -> dict[str, str]:
-    """The worker's environment: this process's, and what was decided here. It never gets the administrator's URL."""
+    """The worker's environment: this process's, and what was decided here; it needs no administrator's URL."""
     environment = {name: value for name, value in os.environ.items() if name != "RINGFENCE_DATABASE_URL"}
     for name in settings.model_fields_set | {"secret_key", "app_database_url", "system_database_url"}:
         value = getattr(settings, name)

@@ -125,10 +125,15 @@ async def run_worker(settings: Settings, *, mail_folder: Path | None = None, wit
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.cancel)
         if with_parent:
-            loop.add_reader(sys.stdin.fileno(), running.cancel)
+            loop.add_reader(sys.stdin.fileno(), _end, loop, running)
         log.info("working", slots=settings.worker_slots)
         with contextlib.suppress(asyncio.CancelledError):
             await running
+
+
+def _end(loop: asyncio.AbstractEventLoop, running: asyncio.Task[None]) -> None:
+    loop.remove_reader(sys.stdin.fileno())  # it stays readable, and one cancel is enough
+    running.cancel()
 
 
 def _print_mail(mail: Mail) -> None:

@@ -14,7 +14,7 @@ from ringfence.documents.chunker import Chunk, Chunker
 from ringfence.documents.parsing.sandbox import Sandbox
 from ringfence.documents.queries import Document
 from ringfence.documents.service import IngestPayload
-from ringfence.errors import RingfenceError, Unavailable
+from ringfence.errors import RingfenceError, SetupError, Unavailable
 from ringfence.ids import DocumentId, UserId
 from ringfence.jobs import Job
 from ringfence.models.base import Embedder
@@ -88,6 +88,8 @@ class Ingestion:
             log.info("ingest_lost", document_id=str(claim.document_id))
         except Unavailable:
             raise
+        except SetupError as error:  # not the document's fault: it waits until somebody has mended the set-up
+            raise Unavailable(error.code, error.message) from error
         except RingfenceError as error:
             async with self._db.tenant(claim.user_id) as tx:
                 await queries.fail(tx, claim.document_id, error.code, error.message, claim.token)
@@ -96,7 +98,7 @@ class Ingestion:
         """Mark the document of a job that failed too often."""
         payload = IngestPayload.model_validate_json(job.payload)
         async with self._db.tenant(job.user_id) as tx:
-            await queries.fail(tx, DocumentId(payload.document_id), code, reason)
+            await queries.fail(tx, DocumentId(payload.document_id), code, reason, job.token)
 
     async def _pipeline(self, claim: Claim, document: Document) -> None:
         queue: asyncio.Queue[Batch | None] = asyncio.Queue(_QUEUE)

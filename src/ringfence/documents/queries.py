@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from asyncpg import Record
+from asyncpg import ForeignKeyViolationError, Record
 
 from ringfence.db import TenantTx
 from ringfence.documents.chunker import Chunk
+from ringfence.errors import Unauthenticated
 from ringfence.ids import DocumentId
 from ringfence.models.base import Vectors
 
@@ -31,7 +32,9 @@ _LOCK_CONTENT = "select pg_advisory_xact_lock(hashtextextended($1::text || encod
 _START = """
 update documents set state = 'processing', ingest_token = $3, pages = null, pages_done = 0, chunks = 0,
   reason_code = null, reason = null, updated_at = now()
-where user_id = $1 and document_id = $2 and state <> 'ready' returning *
+where user_id = $1 and document_id = $2 and state <> 'ready'
+  and exists (select from jobs where user_id = $1 and token = $3 and state = 'running')
+returning *
 """
 _CLEAR_CHUNKS = "delete from chunks where user_id = $1 and document_id = $2"
 _CLEAR_EMBEDDINGS = "delete from embeddings where user_id = $1 and document_id = $2"
@@ -48,8 +51,10 @@ update documents set state = 'ready', ingest_token = null, updated_at = now()
 where user_id = $1 and document_id = $2 and ingest_token = $3
 """
 _FAIL = """
-update documents set state = 'failed', reason_code = $3, reason = $4, ingest_token = null, updated_at = now()
-where user_id = $1 and document_id = $2 and state <> 'ready' and ($5::uuid is null or ingest_token = $5)
+update documents
+set state = 'failed', reason_code = $3, reason = $4, ingest_token = null, chunks = 0, updated_at = now()
+where user_id = $1 and document_id = $2 and state <> 'ready'
+  and exists (select from jobs where user_id = $1 and token = $5 and state = 'running')
 """
 
 
@@ -79,8 +84,15 @@ def _document(row: Record) -> Document:
 async def add(
     tx: TenantTx, document_id: DocumentId, *, name: str, media_type: str, size: int, sha256: bytes
 ) -> Document:
-    """Record an upload whose content the tenant has not got (under `lock_content`)."""
-    [row] = await tx.fetch(_ADD, tx.user_id, document_id, name, media_type, size, sha256)
+    """Record an upload whose content the tenant has not got (under `lock_content`).
+
+    Raises:
+        Unauthenticated: the tenant's account is gone.
+    """
+    try:
+        [row] = await tx.fetch(_ADD, tx.user_id, document_id, name, media_type, size, sha256)
+    except ForeignKeyViolationError:
+        raise Unauthenticated("unknown_account", "This account no longer exists.") from None
     return _document(row)
 
 
@@ -119,13 +131,20 @@ async def lock_content(tx: TenantTx, sha256: bytes) -> None:
 
 
 async def start(tx: TenantTx, document_id: DocumentId, token: UUID) -> Document | None:
-    """Begin to ingest under a fencing token, leaving nothing of an earlier try; None if deleted or ready already."""
+    """Begin to ingest under a running job's token, leaving nothing of an earlier try.
+
+    None if the document was deleted or is ready already, or the job has passed to another worker.
+    """
     row = await tx.fetchrow(_START, tx.user_id, document_id, token)
     if row is None:
         return None
+    await _clear(tx, document_id)
+    return _document(row)
+
+
+async def _clear(tx: TenantTx, document_id: DocumentId) -> None:
     await tx.execute(_CLEAR_CHUNKS, tx.user_id, document_id)
     await tx.execute(_CLEAR_EMBEDDINGS, tx.user_id, document_id)
-    return _document(row)
 
 
 async def progress(tx: TenantTx, document_id: DocumentId, token: UUID, *, pages: int, done: int, chunks: int) -> bool:
@@ -154,6 +173,7 @@ async def ready(tx: TenantTx, document_id: DocumentId, token: UUID) -> bool:
     return bool(await tx.execute(_READY, tx.user_id, document_id, token))
 
 
-async def fail(tx: TenantTx, document_id: DocumentId, code: str, reason: str, token: UUID | None = None) -> bool:
-    """End in failure, with a reason for people; with a token only while that still holds."""
-    return bool(await tx.execute(_FAIL, tx.user_id, document_id, code, reason, token))
+async def fail(tx: TenantTx, document_id: DocumentId, code: str, reason: str, token: UUID) -> None:
+    """End in failure, with a reason for people and nothing half-stored; no effect without a running job's token."""
+    if await tx.execute(_FAIL, tx.user_id, document_id, code, reason, token):
+        await _clear(tx, document_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -13,7 +13,7 @@ from ringfence import jobs
 from ringfence.db import Database, TenantTx
 from ringfence.documents import queries, sniff
 from ringfence.documents.queries import Document
-from ringfence.errors import Invalid, NotFound
+from ringfence.errors import Invalid, NotFound, RingfenceError
 from ringfence.ids import DocumentId, UserId, new_document_id
 from ringfence.storage import Incoming, LocalStorage
 
@@ -51,6 +51,11 @@ class Library:
         self._storage = storage
         self._max_bytes = max_bytes
 
+    @property
+    def max_bytes(self) -> int:
+        """The size limit of a document."""
+        return self._max_bytes
+
     @asynccontextmanager
     async def receive(self) -> AsyncGenerator[Incoming]:
         """Take in a file's bytes, within the size limit; `add` makes a document of them."""
@@ -71,18 +76,26 @@ class Library:
             raise Invalid("empty_file", "The file is empty.")
         media_type = sniff.media_type(incoming.head, name)
         sha256 = await incoming.finish()
-        async with self._db.tenant(user_id) as tx:
-            await queries.lock_content(tx, sha256)
-            existing = await queries.by_content(tx, sha256)
-            if existing is None:
-                document = await queries.add(
-                    tx, new_document_id(), name=name, media_type=media_type, size=incoming.size, sha256=sha256
-                )
-                await self._accept(tx, document, incoming)
-                return Upload(document, created=True)
-            retried = await queries.requeue(tx, existing.document_id)
-            if retried:
-                await self._accept(tx, retried, incoming)
+        try:
+            async with self._db.tenant(user_id) as tx:
+                return await self._store(tx, name, media_type, incoming, sha256)
+        except BaseException:
+            with suppress(RingfenceError):  # a file without a row would belong to nobody
+                await self._erase_unused(user_id, sha256)
+            raise
+
+    async def _store(self, tx: TenantTx, name: str, media_type: str, incoming: Incoming, sha256: bytes) -> Upload:
+        await queries.lock_content(tx, sha256)
+        existing = await queries.by_content(tx, sha256)
+        if existing is None:
+            document = await queries.add(
+                tx, new_document_id(), name=name, media_type=media_type, size=incoming.size, sha256=sha256
+            )
+            await self._accept(tx, document, incoming)
+            return Upload(document, created=True)
+        retried = await queries.requeue(tx, existing.document_id)
+        if retried:
+            await self._accept(tx, retried, incoming)
         return Upload(retried or existing, created=False)
 
     async def _accept(self, tx: TenantTx, document: Document, incoming: Incoming) -> None:
@@ -129,7 +142,9 @@ class Library:
 
     async def erase(self, user_id: UserId, payload: str) -> None:
         """Run an `erase` job: remove a file whose document was deleted, unless the content was uploaded again."""
-        sha256 = bytes.fromhex(ErasePayload.model_validate_json(payload).sha256)
+        await self._erase_unused(user_id, bytes.fromhex(ErasePayload.model_validate_json(payload).sha256))
+
+    async def _erase_unused(self, user_id: UserId, sha256: bytes) -> None:
         async with self._db.tenant(user_id) as tx:
             await queries.lock_content(tx, sha256)
             if await queries.by_content(tx, sha256) is None:

@@ -58,6 +58,11 @@ class LlamaServer:
         self.url = ""
         """Base URL of the API, with its version: `http://127.0.0.1:<port>/v1`."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self._process is not None and self._process.returncode is None
+
     async def __aenter__(self) -> Self:
         """Start the child and wait until it serves.
 

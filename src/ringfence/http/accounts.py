@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from ringfence.errors import Invalid
 from ringfence.http.deps import Principal, ServicesDep
-from ringfence.ids import user_id_from_record
 
 router = APIRouter(prefix="/api/v1", tags=["accounts"])
 
@@ -67,7 +66,7 @@ async def register(body: Registration, services: ServicesDep) -> Registered:
 @router.post("/auth/verify", status_code=204)
 async def verify(body: Verification, services: ServicesDep) -> None:
     """Prove the address with the code. Afterwards one can sign in."""
-    await services.accounts.verify(user_id_from_record(body.registration_id), body.code)
+    await services.accounts.verify(body.registration_id, body.code)
 
 
 @router.post("/auth/token", response_model=Token)

@@ -15,6 +15,7 @@ from ringfence.ids import DocumentId
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
 
+_AROUND = 2**20  # bytes of a multipart body beside its file
 _UPLOAD = {
     "requestBody": {
         "required": True,
@@ -66,7 +67,7 @@ def _view(document: Document) -> DocumentView:
 async def upload(request: Request, response: Response, principal: Principal, services: ServicesDep) -> DocumentView:
     """Upload one file. 202: it is being read; 200: you have the same content already."""
     async with services.library.receive() as incoming:
-        filename = await receive_file(request, incoming.write)
+        filename = await receive_file(request, incoming.write, services.library.max_bytes + _AROUND)
         uploaded = await services.library.add(principal, filename, incoming)
     response.status_code = 202 if uploaded.created else 200
     response.headers["Location"] = f"{router.prefix}/{uploaded.document.document_id}"

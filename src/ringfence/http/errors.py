@@ -65,7 +65,6 @@ def install(app: FastAPI) -> None:
     app.exception_handler(RingfenceError)(_engine_error)
     app.exception_handler(RequestValidationError)(_validation_error)
     app.exception_handler(HTTPException)(_http_error)
-    app.exception_handler(Exception)(_defect)
 
 
 async def _engine_error(_request: Request, error: RingfenceError) -> JSONResponse:
@@ -85,6 +84,7 @@ async def _http_error(_request: Request, error: HTTPException) -> JSONResponse:
     return problem(error.status_code, code, str(error.detail), dict(error.headers or {}))
 
 
-async def _defect(_request: Request, error: Exception) -> JSONResponse:
+def defect(error: Exception) -> JSONResponse:
+    """The answer to what nobody foresaw; the log has the trace."""
     log.error("defect", exc_info=error)
     return problem(500, "internal", "Something went wrong inside the engine.")

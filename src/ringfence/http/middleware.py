@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringfence.errors import TooLarge
-from ringfence.http.errors import problem_of
+from ringfence.http.errors import defect, problem_of
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ _SECURITY = {
 
 
 class RequestContext:
-    """Gives each request an id, security headers, and one log line that holds neither its body nor its query."""
+    """Gives each request an id, security headers, an answer, and one log line with neither its body nor its query."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -51,6 +51,11 @@ class RequestContext:
         began = time.perf_counter()
         try:
             await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            response = defect(error)
+            if status:  # it has begun: nothing can be said any more but that it broke off
+                raise
+            await response(scope, receive, send_with_headers)
         finally:
             log.info(
                 "request",

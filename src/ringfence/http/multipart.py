@@ -7,7 +7,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from ringfence.errors import Invalid
+from ringfence.errors import Invalid, TooLarge
 
 type Write = Callable[[bytes], Awaitable[None]]
 
@@ -60,20 +60,24 @@ class _Parts:
         return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
 
 
-async def receive_file(request: Request, write: Write) -> str:
+async def receive_file(request: Request, write: Write, max_bytes: int) -> str:
     """Stream the form field `file` of a multipart request to `write`; its name as the client gave it.
 
     Raises:
+        TooLarge: the whole body is larger than `max_bytes`.
         Invalid: the body is not multipart, is broken or cut off, or has no or several files.
     """
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if content_type != b"multipart/form-data" or not boundary:
         raise Invalid("not_multipart", "Send the file as multipart/form-data, in a field named `file`.")
-    parts = _Parts()
+    parts, received = _Parts(), 0
     try:
         parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]  # its TypedDict names the same
         async for data in request.stream():
+            received += len(data)
+            if received > max_bytes:
+                raise TooLarge("body_too_large", f"The body is larger than {max_bytes} bytes.")
             parser.write(data)
             for piece in parts.data:
                 await write(piece)

@@ -141,6 +141,7 @@ create table jobs (
     state       text not null default 'ready' check (state in ('ready', 'running', 'parked')),
     tag         bigint not null,
     attempts    integer not null default 0,
+    crashes     integer not null default 0,
     run_after   timestamptz not null default now(),
     lease_until timestamptz,
     token       uuid,

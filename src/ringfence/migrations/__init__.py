@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import asyncpg
 
-from ringfence.db import APP_ROLE, BAD_LOGIN, DOWN, SYSTEM_ROLE
+from ringfence.db import APP_ROLE, BAD_LOGIN, DOWN, SYSTEM_ROLE, connectable
 from ringfence.errors import SetupError, Unavailable
 from ringfence.migrations.roles import LOCK, OWNER_ROLE, Connection, prepare
 
@@ -34,7 +34,7 @@ async def migrate(admin_url: str, app_password: str, system_password: str) -> li
         Unavailable: PostgreSQL can't be reached.
     """
     with _mapped():
-        connection = await asyncpg.connect(admin_url, timeout=10, statement_cache_size=0)
+        connection = await asyncpg.connect(connectable(admin_url), timeout=10, statement_cache_size=0)
         try:
             await prepare(connection, {APP_ROLE: app_password, SYSTEM_ROLE: system_password})
             async with connection.transaction():
