@@ -79,8 +79,8 @@ class Worker:
         try:
             async with asyncio.timeout(self._lease.total_seconds()), self._db.system() as tx:
                 claimed = await jobs.claim(tx, free, self._lease)
-        except Exception as error:  # whatever the database says: a worker outlives it
-            log.warning("claim_failed", exc_info=error)
+        except Exception as error:  # noqa: BLE001  # whatever the database says: a worker outlives it
+            _note("claim_failed", error)
             return False
         for job in claimed:
             self._running[job.token] = asyncio.create_task(self._one(job))
@@ -95,8 +95,8 @@ class Worker:
             try:
                 async with asyncio.timeout(pause), self._db.system() as tx:
                     held = await jobs.extend(tx, list(before), self._lease)
-            except Exception as error:  # whatever the database says: the next beat may be heard
-                log.warning("beat_failed", exc_info=error)
+            except Exception as error:  # noqa: BLE001  # whatever the database says: the next beat may be heard
+                _note("beat_failed", error)
                 continue
             for token in before.keys() - held:
                 before[token].cancel()
@@ -156,3 +156,9 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _note(event: str, error: Exception) -> None:
+    """Log a failure of the queue; an outage without its trace, because it comes again at each look."""
+    outage = isinstance(error, Unavailable | TimeoutError)
+    log.warning(event, exc_info=None if outage else error)
