@@ -209,6 +209,26 @@ async def test_a_worker_ends_at_a_signal_or_with_its_parent(settings, monkeypatc
         await asyncio.wait_for(task, 30)
 
 
+async def test_a_worker_whose_parent_dies_hands_its_job_back(settings, live, models, admin, monkeypatch):
+    """Two workers with four slots each: that of `live`, which stays busy, and ours."""
+    reader, writer = os.pipe()
+    models.script_embeddings(stall_after=0)
+    with os.fdopen(reader) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        task = asyncio.create_task(run_worker(settings, mail_folder=settings.data_dir / "mail", with_parent=True))
+        async with live.account("ada@example.com") as client:
+            for n in range(12):
+                await client.upload(f"{n}.txt", io.BytesIO(b"Words %d." % n))
+        async with asyncio.timeout(60):
+            while await admin.fetchval("select count(*) from jobs where state = 'running'") < 8:
+                await asyncio.sleep(0.05)
+        os.close(writer)
+        await asyncio.wait_for(task, 30)
+    states = [tuple(row) for row in await admin.fetch("select state, attempts from jobs order by job_id")]
+    assert states.count(("ready", 0)) == 8  # four that nobody had, and our four
+    models.release()
+
+
 def test_development_prints_mail(capsys):
     _print_mail(Mail("ada@example.com", "Subject", "Your code is 12345678\n"))
     assert "Your code is 12345678" in capsys.readouterr().out

@@ -51,7 +51,7 @@ class RequestContext:
         began = time.perf_counter()
         try:
             await self._app(scope, receive, send_with_headers)
-        except Exception as error:
+        except Exception as error:  # a defect: the client gets an answer that tells nothing, the log its trace
             response = defect(error)
             if status:  # it has begun: nothing can be said any more but that it broke off
                 raise
