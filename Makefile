@@ -2,8 +2,11 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench check format docs lock clean
+.PHONY: help run demo test contract soak bench eval lint check format docs lock dist clean
 BIN := .venv/bin
+CONTRACT_EXAMPLES := 500
+# One more than there are processors: tests often wait for a process, a lease or a silent server.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 TEST_MODELS := all-minilm-l6-v2 smollm2-135m-instruct
 
 help: ## say what can be made
@@ -18,19 +21,42 @@ demo: ## the main job, once, in this terminal
 test: ## all tests, with coverage (a part of them: PYTEST_ARGS="--no-cov tests/search")
 	@scripts/bootstrap dev
 	@$(BIN)/ringfence model pull $(TEST_MODELS)
-	@$(BIN)/python -m pytest -n auto --cov --cov-branch --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-branch --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+contract: ## long tries of the API against its description (how many an operation: CONTRACT_EXAMPLES=500)
+	@scripts/bootstrap dev
+	@RINGFENCE_TEST_CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) $(BIN)/python -m pytest -n auto --timeout 7200 tests/http/test_contract.py
+
+soak: ## the fault tests at length: 50 killed workers, 10 outages of the database (RINGFENCE_TEST_SEED repeats a run)
+	@scripts/bootstrap dev
+	@RINGFENCE_TEST_KILLS=$${RINGFENCE_TEST_KILLS:-50} RINGFENCE_TEST_OUTAGES=$${RINGFENCE_TEST_OUTAGES:-10} \
+		$(BIN)/python -m pytest --no-cov -v -s --timeout 3600 tests/life_cycle/test_faults.py $(PYTEST_ARGS)
 
 bench: ## benchmarks beside other libraries, into docs/benchmarks.md (some: BENCH_ARGS="--quick chunk")
 	@scripts/bootstrap run
 	@bench/setup .venv/bin/python .tools/bench
 	@.tools/bench/bin/python -m bench $(BENCH_ARGS)
 
-check: ## lint, format, types, import rules, and the environment against the locks
+eval: ## quality on public collections (RINGFENCE_EVALDATA), into docs/quality.md; fails on a lost goal (some: ARGS="cisi")
+	@scripts/bootstrap run
+	@$(BIN)/ringfence model pull all-minilm-l6-v2
+	@$(BIN)/python -m bench.quality $(ARGS)
+
+lint: ## the code's lint and form; workflows, image and compose file
 	@scripts/bootstrap dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/actionlint
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/hadolint Dockerfile
+
+check: lint ## that, types, import rules, migrations, and the environment against the locks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	scripts/lint_migrations
 	"$$(scripts/bootstrap uv)" pip check --python $(BIN)/python
 
 format: ## put the code into the house's form
@@ -43,6 +69,9 @@ docs: ## write docs/settings.md and .env.example anew from the settings in the c
 
 lock: ## resolve the dependencies anew (all to their newest: ARGS=--upgrade)
 	scripts/lock $(ARGS)
+
+dist: ## wheel, sdist and SBOM, into dist/ (ARGS=VERSION checks that it is that one)
+	scripts/dist $(ARGS)
 
 clean: ## remove what these targets made in this folder, but no data and no models
 	rm -rf .venv .tools .coverage .coverage.* htmlcov dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -5,7 +5,23 @@ import importlib
 
 from bench import harness, report
 
-BENCHMARKS = {"chunk": "bench.chunk", "loop-lag": "bench.loop_lag", "insert": "bench.insert"}
+BENCHMARKS = {
+    "chunk": "bench.chunk",
+    "chunk-tokens": "bench.chunk_tokens",
+    "loop-lag": "bench.loop_lag",
+    "insert": "bench.insert",
+    "ingest-memory": "bench.ingest_memory",
+    "ingest-e2e": "bench.ingest_e2e",
+    "embed": "bench.embed",
+    "enumeration": "bench.enumeration",
+    "tenant-recall": "bench.tenant_recall",
+    "tenant-latency": "bench.tenant_latency",
+    "isolation-tax": "bench.isolation_tax",
+    "tail-ingest": "bench.tail_ingest",
+    "cost": "bench.cost",
+    "lexical": "bench.lexical",
+    "hybrid": "bench.hybrid",
+}
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """The evaluation documents that benchmarks read: not part of the repository; RINGFENCE_EVALDATA says where they are."""
 
+import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,17 @@ def plain_pages() -> list[str]:
         with pymupdf.open(path) as document:
             pages += [page.get_text() for page in document]
     return pages
+
+
+def texts(collection: str) -> list[str]:
+    """The documents of a collection as the engine reads plain text, in parts."""
+    rows = (folder().parent / "retrieval" / collection / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    parts = []
+    for row in rows:
+        file = io.BytesIO(json.loads(row)["text"].encode())
+        frames = formats.extract(file, sniff.PLAIN, None, Limits())
+        parts += [frame.text for frame in frames if isinstance(frame, Part)]
+    return parts
 
 
 def repeated(pages: list[str], megabytes: float) -> list[str]:

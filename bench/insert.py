@@ -50,7 +50,8 @@ type Insert = Callable[[Store, DocumentId, list[Chunk], Vectors], Awaitable[None
 
 
 @asynccontextmanager
-async def _store(server: str, name: str, *, fenced: bool) -> AsyncGenerator[Store]:
+async def store(server: str, name: str, *, fenced: bool) -> AsyncGenerator[Store]:
+    """Such a database on a server of this run."""
     admin = await asyncpg.connect(server)
     await admin.execute(f"create database {name}")
     await admin.close()
@@ -77,7 +78,7 @@ async def _bulk(store: Store, document_id: DocumentId, chunks: list[Chunk], vect
     async with store.db.tenant(store.user_id) as tx:
         for at in range(0, len(chunks), BATCH):
             end = at + BATCH
-            await queries.add_chunks(tx, document_id, store.model_id, chunks[at:end], vectors[at:end])
+            await queries.add_chunks(tx, document_id, chunks[at:end], {store.model_id: vectors[at:end]})
 
 
 async def _row(tx: TenantTx, document_id: DocumentId, model_id: int, chunk: Chunk, vector: Vectors) -> None:
@@ -136,8 +137,8 @@ def _measure(runner: asyncio.Runner, stack: AsyncExitStack, server: str, rounds:
     vectors = np.random.default_rng(1).standard_normal((len(chunks), DIMENSIONS)).astype(np.float32)
     contestants = {}
     for number, (name, (insert, fenced)) in enumerate(_CONTESTANTS.items()):
-        store = runner.run(stack.enter_async_context(_store(server, f"bench_{number}", fenced=fenced)))
-        contestants[name] = _contestant(runner, store, insert, chunks, vectors)
+        opened = runner.run(stack.enter_async_context(store(server, f"bench_{number}", fenced=fenced)))
+        contestants[name] = _contestant(runner, opened, insert, chunks, vectors)
     group = f"{len(chunks)} chunks of two books, {DIMENSIONS} dimensions"
     return measure(group, "chunks/s", contestants, rounds=rounds)
 

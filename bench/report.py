@@ -7,7 +7,18 @@ from xml.sax.saxutils import escape
 from bench.harness import RESULTS, ROOT, Goal, Result, Series
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-_ORDER = ("chunk", "loop-lag", "insert")
+_SEARCH = ("tenant-recall", "tenant-latency", "isolation-tax", "tail-ingest", "cost", "lexical", "hybrid")
+_ORDER = (
+    "chunk",
+    "chunk-tokens",
+    "loop-lag",
+    "insert",
+    "ingest-e2e",
+    "embed",
+    "ingest-memory",
+    "enumeration",
+    *_SEARCH,
+)
 _HEAD = """# Benchmarks
 
 Written by `make bench` from the files in [bench/results](../bench/results/); change those, not this page.

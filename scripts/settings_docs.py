@@ -20,16 +20,20 @@ _ROOT = Path(__file__).parents[1]
 # Headings by the first setting under them, in the code's order; settings under the same heading come together.
 HEADINGS = {
     "data_dir": "Folders",
-    "host": "Address",
+    "log_level": "Logs",
+    "host": "Address and life of the API",
     "secret_key": "Secret and sign-in",
+    "requests_per_minute": "Limits and quotas",
     "database_url": "Database",
     "smtp_host": "Mail",
     "embedding_provider": "Embedding model",
     "chat_provider": "Chat model and answers",
     "model_connect_timeout": "Time limits of model servers",
     "relevance_floor": "Chat model and answers",
-    "upload_max_bytes": "Sizes of requests",
-    "chunk_chars": "Ingestion and workers",
+    "storage": "Storage of files",
+    "upload_max_bytes": "Limits of requests",
+    "chunk_tokens": "Ingestion and workers",
+    "metrics_host": "Metrics and traces",
 }
 # Defaults that differ from machine to machine, in words.
 COMPUTED = {
@@ -42,8 +46,8 @@ _UNITS = {
     "tokens": "tokens",
     "pages": "pages",
     "chars": "characters",
-    "overlap": "characters",
 }
+_KINDS = {"Seconds": "seconds", "Items": "any number, between commas"}
 _MIB = 2**20
 
 _PAGE_HEAD = """\
@@ -54,7 +58,8 @@ Made from `src/ringfence/settings.py` by `make docs`; a test fails when the two 
 Every setting is an environment variable, or a line in a file `.env` in the folder that the engine is started from; the
 environment wins, and what is empty counts as unset. [`.env.example`](../.env.example) lists all of them to copy from.
 They are read once, at the start. If one is wrong, the engine does not start; it names the setting and what is wrong
-with it, and never shows its value. Settings marked *secret* stay out of logs and messages.
+with it. Settings marked *secret* stay out of logs and messages. A name that is nearly a setting's ends the start too;
+any other that begins with `RINGFENCE_` has no effect, and the log says so (`setting_unknown`).
 
 On Linux the user's data folder is `~/.local/share` (or `$XDG_DATA_HOME`) and the cache folder is `~/.cache` (or
 `$XDG_CACHE_HOME`); on macOS they are `~/Library/Application Support` and `~/Library/Caches`.
@@ -131,12 +136,12 @@ def _entry(settings: type[BaseSettings], field: str, schema: dict[str, Any]) -> 
     info, form = settings.model_fields[field], _form(schema["properties"][field], schema)
     secret = form.get("format") == "password"
     computed = info.default_factory is not None
-    unset = not computed and info.default in (None, "")
+    unset = not computed and info.default in (None, "", ())
     value = "" if unset or secret or computed else _written(info.default)
     return Entry(
         name=f"{settings.model_config.get('env_prefix', '')}{field}".upper(),
         meaning=info.description or "",
-        unit="seconds" if form.get("unit") == "Seconds" else _UNITS.get(field.rpartition("_")[2], ""),
+        unit=_KINDS.get(form.get("unit", "")) or _UNITS.get(field.rpartition("_")[2], ""),
         allowed=_allowed(form),
         default=COMPUTED[field] if computed else "" if unset else "*hidden*" if secret else _shown(value, form),
         value=value,
@@ -149,6 +154,8 @@ def _written(default: object) -> str:
     """A default as `.env` holds it: what is no text, path or choice is JSON, a round number of seconds without `.0`."""
     if isinstance(default, str | PurePath):
         return str(default)
+    if isinstance(default, tuple):
+        return ",".join(default)
     return json.dumps(default).removesuffix(".0")
 
 

@@ -3,8 +3,13 @@
 import hashlib
 import logging
 import os
+import shutil
+import signal
+import tempfile
+import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -21,8 +26,10 @@ from ringfence import migrations
 from ringfence.db import APP_ROLE, SYSTEM_ROLE, Database, DatabaseOptions, role_url
 from ringfence.embedded import postgres
 from ringfence.keys import Purpose, derive_password
+from ringfence.models.openai import OpenAIEmbedder
 from ringfence.settings import Settings
 from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.s3_server import S3Server, s3_server
 
 if TYPE_CHECKING:
     from tests.engine import Live
@@ -31,14 +38,45 @@ SECRET = "a secret for tests alone, 0123456789abcdef"
 APP_PASSWORD = derive_password(SECRET, Purpose.APP_ROLE)
 SYSTEM_PASSWORD = derive_password(SECRET, Purpose.SYSTEM_ROLE)
 
+_CONFIG = {"max_connections": "400", "fsync": "off", "full_page_writes": "off"}
+# By copying files a database is cloned in half the time; but not where each of them has to reach a disk.
+_CLONED = "wal_log" if "RINGFENCE_TEST_DATABASE_URL" in os.environ else "file_copy"
+
+
+# Thousands of databases come and go, each of some hundred files. For each file that is made, ext4 looks through what it
+# has just deleted, which took a quarter of the run; memory does not.
+_MEMORY = Path("/dev/shm")  # noqa: S108  # the folder in it has a name that nobody can guess
+_ROOM = 4 * 2**30
+_SERVER = "TESTS_SERVER_FOLDER"  # no RINGFENCE_…: the engine would take it for a setting that it does not know
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whoever runs this in the background ignores these signals, and so would the processes that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if not hasattr(config, "workerinput") and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
+        for left in _MEMORY.glob("ringfence-test-*"):
+            if not Path("/proc", left.name.split("-")[2]).exists():  # of a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        os.environ[_SERVER] = tempfile.mkdtemp(prefix=f"ringfence-test-{os.getpid()}-", dir=_MEMORY)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The server is gone with the last of those who use it, or soon after."""
+    if not hasattr(config, "workerinput") and (folder := os.environ.pop(_SERVER, None)):
+        deadline = time.monotonic() + 10
+        while any(Path(folder).glob("*/*/postmaster.pid")) and time.monotonic() < deadline:
+            time.sleep(0.1)  # nobody tells when it has stopped
+        shutil.rmtree(folder, ignore_errors=True)
+
 
 @pytest.fixture(autouse=True)
 def logging_restored() -> Iterator[None]:
     """Whatever a test sets up of logging is gone after it."""
-    root = logging.getLogger()
-    before = (root.handlers, root.level)
+    root, client = logging.getLogger(), logging.getLogger("httpx2")
+    before = (root.handlers, root.level, client.level)
     yield
-    root.handlers, root.level = before
+    root.handlers, root.level, client.level = before
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
@@ -54,8 +92,8 @@ async def server_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator
         yield url
         return
     base: Path = tmp_path_factory.getbasetemp()
-    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    async with await postgres.start(folder / "server", config={"max_connections": "400", "fsync": "off"}) as server:
+    folder = Path(os.environ.get(_SERVER) or (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base))
+    async with await postgres.start(folder / "server", config=_CONFIG) as server:
         yield server.url
 
 
@@ -77,17 +115,24 @@ async def template(server_url: str) -> str:
     return name
 
 
-@pytest.fixture
-async def database_url(server_url: str, template: str) -> AsyncGenerator[str]:
-    """The administrator's URL of a fresh, migrated database."""
+@asynccontextmanager
+async def cloned(server_url: str, template: str) -> AsyncGenerator[str]:
+    """A copy of a database, while the context lasts; the administrator's URL of it."""
     name = f"test_{uuid.uuid4().hex}"
     admin = await asyncpg.connect(server_url)
     try:
-        await admin.execute(f"create database {name} template {template}")
+        await admin.execute(f"create database {name} template {template} strategy {_CLONED}")
         yield with_database(server_url, name)
         await admin.execute(f"drop database {name} with (force)")
     finally:
         await admin.close()
+
+
+@pytest.fixture
+async def database_url(server_url: str, template: str) -> AsyncGenerator[str]:
+    """The administrator's URL of a fresh, migrated database."""
+    async with cloned(server_url, template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -130,14 +175,41 @@ async def models() -> AsyncGenerator[ModelServer]:
 
 
 @pytest.fixture
-def settings(app_url: str, system_url: str, models: ModelServer, tmp_path: Path) -> Settings:
+async def embedder(models: ModelServer) -> AsyncGenerator[OpenAIEmbedder]:
+    """An embedder on that server."""
+    embedder = OpenAIEmbedder(models.openai_url, "hash")
+    yield embedder
+    await embedder.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def s3_process() -> AsyncGenerator[S3Server]:
+    """An S3 server for this worker's run."""
+    async with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_process: S3Server) -> S3Server:
+    """An S3 server with a bucket of the test's own."""
+    return s3_process.with_bucket()
+
+
+@pytest.fixture
+def settings(
+    app_url: str, system_url: str, models: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
     """Settings of an engine on the test's database and model server."""
+    # Nobody speaks TLS here, and each HTTP client would read all of the system's authorities: 30 ms.
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     return Settings(
         _env_file=None,
         data_dir=tmp_path / "data",
         port=0,
         secret_key=SecretStr(SECRET),
         bcrypt_cost=4,
+        requests_per_minute=1_000_000,  # tests poll
+        network_requests_per_hour=1_000_000,  # all of them come from one network
         app_database_url=SecretStr(app_url),
         system_database_url=SecretStr(system_url),
         embedding_provider="openai",
@@ -163,6 +235,8 @@ async def live(settings: Settings, models: ModelServer) -> AsyncGenerator["Live"
 
 @pytest.fixture
 async def http(live: "Live") -> AsyncGenerator[httpx2.AsyncClient]:
-    """A bare HTTP client of the running engine."""
-    async with httpx2.AsyncClient(base_url=live.url, timeout=30) as client:
+    """A bare HTTP client of the running engine; every answer that it gets has to be one that the API describes."""
+    from tests.contract import keeps_to_it
+
+    async with httpx2.AsyncClient(base_url=live.url, timeout=30, event_hooks={"response": [keeps_to_it]}) as client:
         yield client

@@ -1,6 +1,7 @@
 import asyncio
 import json
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import asyncpg
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from ringfence import jobs
 from ringfence.db import Database, DatabaseOptions
 from ringfence.ids import new_user_id
-from ringfence.jobs import Job, claim, enqueue, extend, finish, park, release, retry
+from ringfence.jobs import Job, claim, enqueue, extend, figures, finish, park, release, retry
 
 LEASE = timedelta(minutes=5)
 LAPSED = timedelta(seconds=-1)
@@ -104,6 +105,37 @@ async def test_a_tenant_sees_its_own_jobs_and_claims_none(db, admin, user):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             async with db.tenant(user) as tx:
                 await step(tx, *args)
+
+
+async def test_a_promised_job_is_withdrawn_or_comes_due(db, admin, user):
+    async with db.tenant(user) as tx:
+        first = await jobs.promise(tx, "store", Payload(), timedelta(hours=1))
+        second = await jobs.promise(tx, "store", Payload(number=2), timedelta(hours=1))
+        assert await jobs.promised(tx, "store", Payload(number=2))
+        assert await jobs.withdraw(tx, first)
+        assert not await jobs.withdraw(tx, first)
+    assert await take(db) == []
+    async with db.system() as tx:
+        assert await jobs.figures(tx) == []  # nobody waits for it
+    await admin.execute("update jobs set run_after = now()")
+    [job] = await take(db)
+    assert (job.job_id, job.kind) == (second, "store")
+    async with db.tenant(user) as tx:
+        assert not await jobs.promised(tx, "store", Payload(number=2))
+        assert not await jobs.withdraw(tx, second)
+    assert await state(admin, job)
+
+
+async def test_a_tenant_withdraws_its_own_promises_alone(db, admin, user):
+    other = await add_user(admin)
+    async with db.tenant(other) as tx:
+        theirs = await jobs.promise(tx, "store", Payload(), timedelta(hours=1))
+    [mine] = await add(db, user)
+    async with db.tenant(user) as tx:
+        assert not await jobs.promised(tx, "store", Payload())
+        for number in (theirs, mine):
+            assert not await jobs.withdraw(tx, number)
+        assert await tx.execute("delete from jobs where job_id = any($1)", [theirs, mine]) == 0
 
 
 async def test_many_enqueuers_of_one_tenant_do_not_deadlock(app_url, system_url, user):
@@ -209,12 +241,57 @@ async def test_a_lapsed_lease_passes_on_and_its_token_opens_nothing(db, admin, u
     assert await state(admin, new) is None
 
 
-async def test_what_lapsed_goes_first_and_counts_to_the_limit(db, user):
-    first, _, third = await add(db, user, 3)
+async def test_a_suspect_is_given_to_an_idle_worker_and_alone(db, user):
+    (suspect,) = await add(db, user)
     await take(db, lease=LAPSED)
-    await take(db, 1)  # the lapsed one again
-    assert [job.job_id for job in await take(db, 1)] == [first + 1]
-    assert [job.job_id for job in await take(db, 9)] == [third]
+    others = await add(db, user, 3)
+    assert await do(db, partial(claim, idle=False), 9, LEASE) == []  # it waits for a worker to become idle
+    (job,) = await take(db, 9)
+    assert (job.job_id, job.suspect, job.crashes) == (suspect, True, 1)
+    # While it runs somewhere, the others are everybody's.
+    assert [job.job_id for job in await do(db, partial(claim, idle=False), 1, LEASE)] == others[:1]
+    assert [(job.job_id, job.suspect) for job in await take(db, 9)] == [(number, False) for number in others[1:]]
+
+
+async def test_a_suspect_that_was_put_back_is_one_still(db, admin, user):
+    (suspect,) = await add(db, user)
+    await take(db, lease=LAPSED)
+    (job,) = await take(db)
+    assert await do(db, retry, job, "busy", timedelta(hours=1))
+    (other,) = await add(db, user)
+    assert [job.job_id for job in await take(db, 9)] == [other]  # nobody waits while it is not due
+    await admin.execute("update jobs set run_after = now()")
+    assert await do(db, partial(claim, idle=False), 9, LEASE) == []
+    (again,) = await take(db, 9)
+    assert (again.job_id, again.suspect, again.crashes) == (suspect, True, 1)
+
+
+async def test_the_least_suspected_goes_first(db, admin, user):
+    worst, lapsed, back, better = await add(db, user, 4)
+    await take(db, 4, lease=LAPSED)
+    await admin.execute("update jobs set crashes = 3 where job_id = $1", worst)
+    await admin.execute(
+        "update jobs set state = 'ready', token = null, crashes = 2 - (job_id = $2)::int where job_id = any($1)",
+        [back, better],
+        better,
+    )
+    assert [(await take(db, 9))[0].job_id for _ in range(4)] == [lapsed, better, back, worst]
+
+
+async def test_six_idle_workers_share_out_the_suspects(db, user):
+    wanted = await add(db, user, 12)
+    await take(db, 12, lease=LAPSED)
+    got = []
+
+    async def work():
+        while found := await take(db, 5):
+            got.extend(job.job_id for job in found)
+            assert len(found) == 1
+
+    await asyncio.gather(*(work() for _ in range(6)))
+    while found := await take(db, 5):  # where one gave up while the rest was locked
+        got.extend(job.job_id for job in found)
+    assert sorted(got) == sorted(wanted)
 
 
 async def test_a_running_job_is_nobody_elses(db, user):
@@ -283,6 +360,22 @@ async def test_an_ended_job_takes_no_second_end(db, user):
     assert await take(db) == []
 
 
+async def test_what_was_set_aside_of_the_same_work_is_done_with_it(db, admin, user):
+    other = await add_user(admin)
+    for whose, kind in ((user, "k"), (user, "else"), (other, "k")):
+        await add(db, whose, kind=kind)
+        (job,) = await take(db)
+        await do(db, park, job, "broken")
+    (same,) = await add(db, user)  # tried again by its owner
+    (number,) = (await add(db, user, 2))[1:]  # other work of the same kind
+    job = (await take(db))[0]
+    assert job.job_id == same
+    assert await do(db, finish, job)
+    rows = await admin.fetch("select user_id, kind, state from jobs order by job_id")
+    assert [tuple(row) for row in rows][:2] == [(user, "else", "parked"), (other, "k", "parked")]
+    assert await admin.fetchval("select count(*) from jobs where job_id = $1", number) == 1
+
+
 # Speed.
 
 
@@ -291,7 +384,14 @@ def plans(node, key):
     return found + [value for child in node.get("Plans", []) for value in plans(child, key)]
 
 
-async def test_claims_use_the_partial_indexes(db, admin, user):
+@pytest.mark.parametrize(
+    ("statement", "wanted"),
+    [
+        (jobs._CLAIM, {"jobs_ready", "jobs_running", "jobs_suspect"}),
+        (jobs._CLAIM_SUSPECT, {"jobs_running", "jobs_suspect"}),
+    ],
+)
+async def test_claims_use_the_partial_indexes(db, admin, user, statement, wanted):
     await admin.execute("insert into job_lanes values ($1, 1)", user)
     await admin.execute(
         "insert into jobs (user_id, kind, payload, tag) select $1, 'k', '{}', n from generate_series(1, 20000) n", user
@@ -299,12 +399,28 @@ async def test_claims_use_the_partial_indexes(db, admin, user):
     await take(db, 5)
     await admin.execute("vacuum analyze jobs")
     async with db.system() as tx:
-        rows = await tx.connection.fetch("explain (format json) " + jobs._CLAIM, 5, LEASE)
+        rows = await tx.connection.fetch("explain (format json) " + statement, 5, LEASE)
     (plan,) = json.loads(rows[0][0])
-    assert {"jobs_ready", "jobs_running"} <= set(plans(plan["Plan"], "Index Name"))
+    assert wanted <= set(plans(plan["Plan"], "Index Name"))
     assert "Seq Scan" not in [kind for kind, name in scans(plan["Plan"]) if name == "jobs"]
 
 
 def scans(node):
     found = [(node["Node Type"], node["Relation Name"])] if "Relation Name" in node else []
     return found + [scan for child in node.get("Plans", []) for scan in scans(child)]
+
+
+# Figures.
+
+
+async def test_the_queue_by_kind_and_state_with_the_age_of_the_oldest(db, admin, user):
+    assert await do(db, figures) == []
+    await add(db, user, 3, kind="a")
+    await add(db, await add_user(admin), 2, kind="b")
+    await admin.execute("update jobs set created_at = now() - job_id * interval '100 s'")
+    oldest = await admin.fetchval("select max(job_id) * 100 from jobs where kind = 'b'")
+    (job,) = await take(db)
+    await do(db, park, job, "why")
+    found = await do(db, figures)
+    assert [row[:3] for row in found] == [("a", "parked", 1), ("a", "ready", 2), ("b", "ready", 2)]
+    assert oldest <= found[2][3] < oldest + 60

@@ -8,7 +8,7 @@ import ssl
 import stat
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 from ringfence import mail
 from ringfence.errors import Invalid, RingfenceError, SetupError, Unavailable
 from ringfence.mail import FolderTransport, Mail, Outbox, SealedMail, SmtpTransport, compose, seal, unseal
+from tests.scraping import Deltas, of_this_process
 
 KEY = bytes(range(32))
 MAIL = Mail(to="ann@example.com", subject="Your code", text="Your code is 01234567\n")
@@ -174,6 +175,14 @@ def test_headers():
     assert str(message["Date"]) == "Wed, 02 Jan 2030 12:00:00 +0000"
     assert str(message["Auto-Submitted"]) == "auto-generated"
     assert message.get_content() == "Hallo, Ännchen\n"
+
+
+def test_a_letter_with_html_has_both_forms_the_plain_one_first():
+    mail = Mail("ann@example.com", "Hello", "Hello & welcome\n", "<p>Hello &amp; welcome</p>")
+    message = compose(mail, SENDER, "abc", NOON)
+    assert message.get_content_type() == "multipart/alternative"
+    parts = [(part.get_content_type(), part.get_content().strip()) for part in message.iter_parts()]
+    assert parts == [("text/plain", "Hello & welcome"), ("text/html", "<p>Hello &amp; welcome</p>")]
 
 
 @pytest.mark.parametrize(
@@ -388,3 +397,30 @@ async def test_the_default_clock_is_the_machines(tmp_path: Path):
     message = email.message_from_bytes((tmp_path / "id.eml").read_bytes(), policy=email.policy.default)
     assert before <= message["Date"].datetime <= datetime.now(UTC)
     assert SmtpTransport("127.0.0.1", 25, "none", SENDER).now() >= before
+
+
+async def test_sent_and_failed_mails_are_counted():
+    deltas = Deltas(await of_this_process())
+    payload = seal(KEY, MAIL).model_dump_json()
+    async with smtp() as server:
+        outbox = Outbox(KEY, transport(server.port))
+        await outbox.deliver(payload)
+        for reply in ("451 Later", "550 Never"):
+            server.replies["DATA"] = reply
+            with pytest.raises(RingfenceError):
+                await outbox.deliver(payload)
+    expected = {"ringfence_mails_total{outcome=sent}": 1, "ringfence_mails_total{outcome=failed}": 2}
+    assert deltas.of(await of_this_process(), "ringfence_mails") == expected
+
+
+async def test_a_mail_whose_code_is_dead_is_not_sent(tmp_path):
+    folder = tmp_path / "mail"
+    for until, sent in ((None, True), (NOON + timedelta(seconds=1), True), (NOON, False)):
+        payload = seal(KEY, replace(MAIL, until=until)).model_dump_json()
+        outbox = Outbox(KEY, FolderTransport(folder, lambda _mail: None), lambda: NOON)
+        if sent:
+            await outbox.deliver(payload)
+        else:
+            with pytest.raises(Invalid, match="mail_expired"):
+                await outbox.deliver(payload)
+    assert len(list(folder.iterdir())) == 2

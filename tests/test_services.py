@@ -1,7 +1,7 @@
 """The composition root: what a wrong or missing setting says, and which parts are chosen."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from uuid import uuid4
 
 import pytest
@@ -14,15 +14,17 @@ from ringfence.jobs import Job
 from ringfence.models.base import Message
 from ringfence.models.ollama import OllamaChat
 from ringfence.services import (
-    EmbeddedChat,
     Services,
     database_urls,
+    embedding_names,
     local_secret,
     open_handlers,
     open_services,
+    open_storage,
     require_secret,
     require_smtp,
 )
+from ringfence.services.parts import open_checker, open_reranking
 from ringfence.settings import load_settings
 from tests.conftest import SECRET
 
@@ -54,6 +56,31 @@ def test_database_urls_are_as_set_or_derived(settings):
     assert system.startswith("postgresql://ringfence_system:")
     assert app.endswith("@db.example/ringfence?a=b")
     assert "admin" not in app
+
+
+async def test_a_reranker_is_opened_as_set(settings, models):
+    async with AsyncExitStack() as stack:
+        assert not open_reranking(settings, stack).on
+        with pytest.raises(SetupError, match="RINGFENCE_RERANK_URL"):
+            open_reranking(with_(settings, rerank_provider="tei"), stack)
+        cohere = with_(settings, rerank_provider="cohere", rerank_url=models.openai_url)
+        with pytest.raises(SetupError, match="RINGFENCE_RERANK_MODEL"):
+            open_reranking(cohere, stack)
+        for chosen in (
+            with_(cohere, rerank_model="m", rerank_api_key=SecretStr("k"), rerank_candidates=7),
+            with_(settings, rerank_provider="tei", rerank_url=models.url, rerank_candidates=7),
+        ):
+            assert open_reranking(chosen, stack).wanted(2) == 7
+
+
+async def test_a_model_of_inference_is_opened_as_set(settings, models, embedder):
+    async with AsyncExitStack() as stack:
+        without = open_checker(settings, embedder, stack)
+        assert await without.inference(["Tea is free."], "Tea is free.") is None
+        chosen = with_(settings, entailment_url=models.url, entailment_api_key=SecretStr("k"))
+        found = await open_checker(chosen, embedder, stack).inference(["Tea is free."], "Tea is free.")
+        assert (found.entailment, found.contradiction) == (1, 0)
+        assert models.predictions[0].headers["authorization"] == "Bearer k"
 
 
 def test_a_data_folder_has_one_secret_of_its_own(tmp_path):
@@ -121,6 +148,38 @@ async def test_the_embedded_models_are_used(settings, models_dir):
             assert "".join([piece async for piece in pieces])
 
 
+async def test_the_next_model_is_opened_beside_the_live_one(settings, models, models_dir):
+    coming = with_(settings, embedding_next_provider="ollama", embedding_next_url=models.url)
+    with pytest.raises(SetupError, match="RINGFENCE_EMBEDDING_NEXT_MODEL"):
+        embedding_names(coming)
+    coming = with_(coming, embedding_next_model="next")
+    assert embedding_names(settings) == ["openai/hash"]
+    assert embedding_names(coming) == ["openai/hash", "ollama/next"]
+    assert embedding_names(with_(coming, embedding_provider="embedded")) == ["all-minilm-l6-v2", "ollama/next"]
+    async with open_services(coming) as services:
+        assert services.search._models.newest.name == "ollama/next"
+    transport = require_smtp(with_(settings, smtp_host="localhost"))
+    with capture_logs() as logs:
+        async with open_handlers(coming, transport) as work:
+            assert "reembed" in work.handlers
+    assert "next_model_cuts_chunks" not in {entry["event"] for entry in logs}
+    short = with_(settings, embedding_next_provider="embedded", models_dir=models_dir, chunk_tokens=300)
+    with capture_logs() as logs:
+        async with open_handlers(short, transport):
+            pass
+    [warning] = [entry for entry in logs if entry["event"] == "next_model_cuts_chunks"]
+    assert (warning["reads"], warning["chunks"]) == (256, 300)
+
+
+async def test_a_next_model_of_the_same_name_is_refused(settings, models):
+    same = with_(
+        settings, embedding_next_provider="openai", embedding_next_url=models.openai_url, embedding_next_model="hash"
+    )
+    with pytest.raises(SetupError, match="same_model"):
+        async with open_services(same):
+            pass
+
+
 async def test_a_job_that_is_parked_is_noted_in_the_log(settings):
     job = Job(new_user_id(), 1, "mail", "{}", 5, uuid4())
     async with open_handlers(settings, require_smtp(with_(settings, smtp_host="localhost"))) as work:
@@ -129,70 +188,36 @@ async def test_a_job_that_is_parked_is_noted_in_the_log(settings):
     assert logs == [{"event": "job_parked", "kind": "mail", "code": "mail_refused", "log_level": "error"}]
 
 
-class FakeServer:
-    """Stands where the server of the embedded chat model stands, in front of the tests' model server."""
-
-    def __init__(self, url, error=None):
-        self.url = url
-        self.api_key = "key"
-        self.error = error
-        self.alive = False
-        self.started = self.stopped = 0
-
-    async def __aenter__(self):
-        self.started += 1
-        if self.error:
-            raise self.error
-        self.alive = True
-        return self
-
-    async def __aexit__(self, *_):
-        self.stopped += 1
-
-
-async def test_the_embedded_chat_models_server_starts_beside_and_answers(settings, models):
-    server = FakeServer(models.openai_url)
-    chat = EmbeddedChat("qwen", server, settings)
-    models.script(answer="Hello there")
-    pieces = [piece async for piece in chat.stream([Message("user", "Hi")], max_tokens=5)]
-    assert "".join(pieces) == "Hello there"
-    assert models.chats[0].headers["authorization"] == "Bearer key"
-    assert chat.context_tokens == 4096
-    assert chat.name.startswith("qwen")
-    await chat.close()
-    assert server.started == 1
-
-
-async def test_an_embedded_chat_model_that_died_is_started_anew(settings, models):
-    server = FakeServer(models.openai_url)
-    chat = EmbeddedChat("qwen", server, settings)
-    for starts in (1, 2):
-        models.script(answer="Hello")
-        assert [piece async for piece in chat.stream([Message("user", "Hi")], max_tokens=5)]
-        assert server.started == starts
-        server.alive = False
-    await chat.close()
-
-
-async def test_an_embedded_chat_model_that_can_not_start_says_so_at_each_question(settings):
-    server = FakeServer("", SetupError("chat_model_failed", "No memory."))
-    chat = EmbeddedChat("qwen", server, settings)
-    for _ in range(2):
-        with pytest.raises(SetupError, match="chat_model_failed"):
-            await anext(chat.stream([Message("user", "Hi")], max_tokens=5))
-    assert server.started == 2
-    await chat.close()
-
-
-async def test_closing_before_it_has_started(settings, models):
-    server = FakeServer(models.openai_url)
-    await EmbeddedChat("qwen", server, settings).close()
-    assert server.stopped
+async def test_a_bucket_needs_its_name_and_is_looked_for_at_the_start(settings, s3):
+    chosen = with_(settings, storage="s3", s3_endpoint=s3.url)
+    with pytest.raises(SetupError, match="RINGFENCE_S3_BUCKET"):
+        await open_storage(chosen)
+    keys = {"s3_access_key_id": "key", "s3_secret_access_key": SecretStr("secret")}
+    for name, value in keys.items():
+        with pytest.raises(SetupError, match="setting_missing: Set RINGFENCE_S3_"):
+            await open_storage(with_(chosen, s3_bucket=s3.name, **{name: value}))
+    for opened in (open_services, open_handlers):
+        arguments = (require_smtp(with_(settings, smtp_host="x")),) if opened is open_handlers else ()
+        with pytest.raises(SetupError, match="bucket_missing: There is no bucket nowhere"):
+            async with opened(with_(chosen, s3_bucket="nowhere", **keys), *arguments):
+                raise AssertionError
+    assert await open_storage(with_(chosen, s3_bucket=s3.name, **keys))
 
 
 async def test_a_worker_gets_a_handler_for_each_kind_of_job(settings):
     async with open_handlers(settings, require_smtp(with_(settings, smtp_host="localhost"))) as work:
-        assert set(work.handlers) == {"ingest", "erase", "mail"}
+        assert set(work.handlers) == {
+            "ingest", "replace", "purge", "erase", "store", "index", "mail", "delete_account", "evaluate", "reembed",
+            "forget_vectors",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("ocr", ["auto", "off"])
+async def test_text_recognition_is_looked_for_unless_it_is_off(settings, ocr):
+    with capture_logs() as logs:
+        async with open_handlers(with_(settings, ocr=ocr), require_smtp(with_(settings, smtp_host="localhost"))):
+            pass
+    assert ("text_recognition" in {log["event"] for log in logs}) == (ocr == "auto")
 
 
 def test_settings_say_what_is_wrong_in_the_operators_words(monkeypatch):
@@ -215,6 +240,19 @@ def test_an_empty_setting_is_no_setting(monkeypatch):
 
 
 def test_settings_that_do_not_fit_together_end_the_start(monkeypatch):
-    monkeypatch.setenv("RINGFENCE_CHUNK_CHARS", "200")
-    with pytest.raises(SetupError, match="RINGFENCE_CHUNK_OVERLAP"):
+    monkeypatch.setenv("RINGFENCE_CHUNK_TOKENS", "64")
+    monkeypatch.setenv("RINGFENCE_CHUNK_OVERLAP_TOKENS", "40")
+    with pytest.raises(SetupError, match="RINGFENCE_CHUNK_OVERLAP_TOKENS"):
         load_settings()
+
+
+async def test_an_engine_does_not_start_on_a_schema_that_is_behind(settings, admin):
+    await admin.execute("insert into migrations (name, sha256) values ('9999_newer.sql', '')")
+    with capture_logs() as logs:
+        async with open_services(settings):
+            pass
+    assert [log["migrations"] for log in logs if log["event"] == "schema_is_newer"] == [["9999_newer.sql"]]
+    await admin.execute("delete from migrations where name = '0001_initial.sql'")
+    with pytest.raises(SetupError, match="not_migrated"):
+        async with open_services(settings):
+            pass

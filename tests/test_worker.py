@@ -13,7 +13,9 @@ from ringfence.errors import Invalid, Unavailable
 from ringfence.ids import new_user_id
 from ringfence.jobs import Handler
 from ringfence.worker import Worker
+from tests.engine import waits_for_a_lock
 from tests.fakes.tcp_proxy import tcp_proxy
+from tests.scraping import Deltas, of_this_process
 
 
 class Payload(BaseModel):
@@ -160,7 +162,55 @@ async def test_a_job_that_killed_its_workers_is_given_up_without_running(db, adm
     async with working(db, recorder):
         await until(states(admin, ("parked", "worker_died")))
     assert recorder.ran == []
-    assert recorder.gave_up[0][0] == "worker_died"
+    assert recorder.gave_up == [("worker_died", "Processing it was broken off 6 times; it was given up.")]
+
+
+async def test_a_suspect_runs_alone_and_the_others_wait_for_it(db, admin, user):
+    """It is there from the start, then it turns up while the worker is busy, which takes no more until it is idle."""
+    beside, most, gates = [], [0], {n: asyncio.Event() for n in range(4)}
+
+    async def look(job):
+        beside.append(job.job_id)
+        most[0] = max(most[0], len(beside))
+        if job.suspect:
+            assert beside == [job.job_id]
+        await gates[(job.job_id - 1) % 4].wait()
+        if job.suspect:
+            assert beside == [job.job_id]
+        beside.remove(job.job_id)
+
+    recorder = Recorder(look)
+    await admin.execute("alter table jobs alter job_id restart with 1")
+    await enqueue(db, user, 4)
+    await crashed(admin, 1)
+    async with working(db, recorder, slots=3):
+        await until(lambda: ran_so_far(recorder, [1]))
+        await asyncio.sleep(0.3)  # several looks at the queue
+        assert await ran_so_far(recorder, [1])
+        gates[0].set()
+        await until(lambda: ran_so_far(recorder, [1, 2, 3, 4]))
+        await enqueue(db, user, 2)  # 5 may go at once, 6 at its end
+        await crashed(admin, 6)
+        await asyncio.sleep(0.3)
+        assert await ran_so_far(recorder, [1, 2, 3, 4])
+        for gate in gates.values():
+            gate.set()
+        await until(states(admin))
+    assert [job.job_id for job in recorder.ran] == [1, 2, 3, 4, 6, 5]
+    assert most == [3]
+    assert recorder.gave_up == []
+
+
+async def crashed(admin, job_id):
+    """A worker died over a job."""
+    await admin.execute(
+        "update jobs set state = 'running', token = gen_random_uuid(), lease_until = '2020-01-01' where job_id = $1",
+        job_id,
+    )
+
+
+async def ran_so_far(recorder, wanted):
+    return [job.job_id for job in recorder.ran] == wanted
 
 
 async def test_a_defect_is_logged_and_retried(db, admin, user):
@@ -236,19 +286,13 @@ async def test_a_job_that_is_claimed_during_a_beat_is_left_alone(db, admin, user
         await lease(admin)
         async with admin.transaction():
             await admin.execute("select from jobs for update")
-            await until(lambda: blocked(admin))
+            await waits_for_a_lock(admin)
             await enqueue(db, user)
             await until(lambda: two(recorder))
         await asyncio.sleep(0.5)  # the beat ends, and would cancel now
         assert cancelled == []
         release.set()
         await until(states(admin))
-
-
-async def blocked(admin):
-    return await admin.fetchval(
-        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    )
 
 
 async def test_a_kind_that_nobody_knows_is_parked(db, admin, user):
@@ -316,6 +360,35 @@ async def test_a_job_that_another_worker_took_over_is_dropped(db, admin, user):
     assert await admin.fetchval("select state from jobs") == "running"
 
 
+async def test_what_ended_while_the_database_was_silent_is_not_the_jobs_fault(
+    database_url, app_url, system_url, admin, user
+):
+    """It is handed back at the first beat that is heard, with no crash counted, long before its lease ends."""
+    release = asyncio.Event()
+
+    async def slow(job):
+        await release.wait()
+
+    recorder = Recorder(slow)
+    async with tcp_proxy(database_url) as proxy:
+        db = Database(proxy.url(app_url), proxy.url(system_url), DatabaseOptions())
+        await db.open()
+        await enqueue(db, user)
+        async with working(db, recorder, lease=1.5, poll=0.02):
+            await lease(admin)
+            await admin.execute("update jobs set lease_until = now() + '1 hour'::interval")
+            with capture_logs() as logs:
+                await proxy.cut()
+                release.set()
+                async with asyncio.timeout(15):
+                    while "job_result_unsaved" not in [line["event"] for line in logs]:
+                        await asyncio.sleep(0.02)
+            await proxy.restore()
+            await until(states(admin))
+        await db.close()
+    assert [(job.attempts, job.crashes) for job in recorder.ran] == [(1, 0), (1, 0)]
+
+
 async def test_a_lost_database_stops_nothing_for_good(database_url, app_url, system_url, admin, user):
     """Connections are cut while the worker listens, polls, beats and saves a result; afterwards it goes on."""
     release = asyncio.Event()
@@ -339,6 +412,27 @@ async def test_a_lost_database_stops_nothing_for_good(database_url, app_url, sys
     assert len(recorder.ran) >= 2
 
 
+async def test_a_worker_that_is_stopped_while_the_database_is_silent_ends_all_the_same(
+    database_url, app_url, system_url, admin, user
+):
+    began = asyncio.Event()
+
+    async def slow(job):
+        began.set()
+        await asyncio.Event().wait()
+
+    async with tcp_proxy(database_url) as proxy:
+        db = Database(proxy.url(app_url), proxy.url(system_url), DatabaseOptions(command_timeout=600))
+        await db.open()
+        await enqueue(db, user)
+        async with asyncio.timeout(30), working(db, Recorder(slow), lease=1):
+            await began.wait()
+            proxy.hold()
+        proxy.release()
+        await db.close()
+    await until(lambda: lapsed(admin))  # so another may take over
+
+
 async def test_without_notifications_the_worker_polls(database_url, app_url, system_url, admin, user):
     recorder = Recorder()
     async with tcp_proxy(database_url) as proxy:
@@ -356,3 +450,63 @@ async def test_without_notifications_the_worker_polls(database_url, app_url, sys
 
 async def lapsed(admin):
     return await admin.fetchval("select lease_until < now() from jobs")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "done"),
+        (Unavailable("model_silent", "Silent."), "retried"),
+        (Invalid("model_rejected", "No."), "parked"),
+        (ValueError("a defect"), "retried"),
+    ],
+)
+async def test_how_a_job_ends_is_counted(db, user, error, outcome):
+    async def behave(job):
+        if error:
+            raise error
+
+    deltas = Deltas(await of_this_process())
+    await enqueue(db, user)
+    async with working(db, Recorder(behave)):
+        expected = {
+            f"ringfence_jobs_total{{kind=task,outcome={outcome}}}": 1,
+            "ringfence_job_duration_seconds_count{kind=task}": 1,
+        }
+        await deltas.until(expected, "ringfence_job")
+
+
+async def test_a_kind_that_nobody_knows_is_no_label_of_its_own(db, user):
+    deltas = Deltas(await of_this_process())
+    await enqueue(db, user, kind="made up")
+    async with working(db, Recorder()):
+        await deltas.until({"ringfence_jobs_total{kind=unknown,outcome=parked}": 1}, "ringfence_jobs")
+
+
+@pytest.mark.parametrize(("taken_over", "outcome"), [(False, "handed_back"), (True, "lost")])
+async def test_a_job_that_a_stopping_worker_had_is_counted(db, admin, user, taken_over, outcome):
+    async def hang(job):
+        await asyncio.Event().wait()
+
+    recorder = Recorder(hang)
+    deltas = Deltas(await of_this_process())
+    await enqueue(db, user)
+    async with working(db, recorder):
+        await until(lambda: ran(recorder))
+        if taken_over:
+            await admin.execute("update jobs set token = gen_random_uuid()")
+    await deltas.until({f"ringfence_jobs_total{{kind=task,outcome={outcome}}}": 1}, "ringfence_jobs")
+
+
+async def test_a_job_whose_lease_has_passed_is_lost_though_it_is_done(db, admin, user):
+    async def behave(job):
+        await admin.execute("update jobs set token = gen_random_uuid()")
+
+    deltas = Deltas(await of_this_process())
+    await enqueue(db, user)
+    async with working(db, Recorder(behave)):
+        await deltas.until({"ringfence_jobs_total{kind=task,outcome=lost}": 1}, "ringfence_jobs")
+
+
+async def ran(recorder):
+    return bool(recorder.ran)

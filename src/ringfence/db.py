@@ -1,9 +1,14 @@
-"""Connections, and the only makers of transactions. A query on a tenant's rows is impossible without a `TenantTx`."""
+"""Connections, and the only makers of transactions.
+
+A query on a tenant's rows is impossible without a `TenantTx`, or, for a function that does all in one call, a
+`TenantCall`.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -14,6 +19,7 @@ from numpy.typing import NDArray
 
 from ringfence.errors import SetupError, Unavailable
 from ringfence.ids import UserId
+from ringfence.telemetry.metrics import POOL_IN_USE, POOL_WAIT_SECONDS
 
 log = structlog.get_logger()
 
@@ -39,8 +45,10 @@ DOWN = (
     asyncpg.TransactionRollbackError,  # deadlocks, serialization failures
     asyncpg.ReadOnlySQLTransactionError,  # a replica, in the middle of a failover
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidCachedStatementError,  # a migration changed a column's type; the next try prepares anew
 )
 _LIBPQ_ONLY = frozenset({"channel_binding", "gssencmode", "gsslib", "keepalives", "load_balance_hosts", "requirepeer"})
+_CLOSE = 5.0  # seconds that connections in use get at the end, before they are cut
 _GRACE = 1.0  # seconds that a failed transaction gets to roll back, before its connection is cut
 
 _ROLE_CHECK = """
@@ -54,6 +62,8 @@ select session_user::text as role, current_user = session_user as same,
   (select n.nspname from pg_type t join pg_namespace n on n.oid = t.typnamespace
     where t.typname = 'halfvec' and pg_type_is_visible(t.oid)) as halfvec_schema
 """
+
+type Write = Callable[[bytes], Coroutine[Any, Any, None]]
 
 
 @contextmanager
@@ -102,12 +112,35 @@ class _Tx:
         with _mapped():
             await self.connection.executemany(sql, rows)
 
+    async def copy_out(self, sql: str, *args: object, write: Write) -> int:
+        """Stream the rows of a query in COPY's binary form; how many there were."""
+        with _mapped():
+            status = await self.connection.copy_from_query(sql, *args, output=write, format="binary")
+        return int(status.rpartition(" ")[2])
+
 
 @dataclass(frozen=True, slots=True)
 class TenantTx(_Tx):
     """A transaction of the app's role that sees one tenant's rows and no other's."""
 
     user_id: UserId
+
+
+@dataclass(frozen=True, slots=True)
+class TenantCall:
+    """A connection of the app's role outside of any transaction, for functions that set the tenant themselves.
+
+    One round trip instead of four. What such a function sets ends with its statement, whatever that comes to. Any other
+    statement has no tenant, and sees no row.
+    """
+
+    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+    user_id: UserId
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """The rows of a call whose `$1` is the tenant, and whose other arguments follow."""
+        with _mapped():
+            return await self.connection.fetch(sql, self.user_id, *args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +151,11 @@ class SystemTx(_Tx):
 @dataclass(frozen=True, slots=True)
 class OwnerTx(_Tx):
     """A transaction of the tables' owner, for DDL alone: under FORCE ROW LEVEL SECURITY it sees no tenant's row."""
+
+    async def copy_in(self, table: str, columns: Sequence[str], source: Path) -> None:
+        """Fill a table from a file in COPY's binary form; PostgreSQL refuses this under row level security."""
+        with _mapped():
+            await self.connection.copy_to_table(table, columns=columns, source=source, format="binary")
 
 
 def encode_halfvec(vector: NDArray[np.floating[Any]]) -> bytes:
@@ -269,24 +307,28 @@ class Database:
         """Close all connections, waiting a moment for those in use."""
         for pool in (self._app, self._system):
             try:
-                await asyncio.wait_for(pool.close(), self._options.command_timeout)
+                await asyncio.wait_for(pool.close(), min(_CLOSE, self._options.command_timeout))
             except DOWN:
                 pool.terminate()
 
     @asynccontextmanager
     async def _connection(self, pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncGenerator[_PoolConnection]:
-        with _mapped():
+        role = "app" if pool is self._app else "system"
+        with _mapped(), POOL_WAIT_SECONDS.labels(role).time():
             connection = await pool.acquire(timeout=self._options.connect_timeout)
         try:
-            yield connection
+            with POOL_IN_USE.labels(role).track_inprogress():
+                yield connection
         finally:
             with suppress(*DOWN):  # the pool has closed it then
                 await pool.release(connection, timeout=_GRACE)
 
     @asynccontextmanager
-    async def _transaction(self, pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncGenerator[_PoolConnection]:
+    async def _transaction(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", *, snapshot: bool = False
+    ) -> AsyncGenerator[_PoolConnection]:
         async with self._connection(pool) as connection:
-            transaction = connection.transaction()
+            transaction = connection.transaction(isolation="repeatable_read" if snapshot else None, readonly=snapshot)
             await _settle(connection, transaction.start)
             try:
                 yield connection
@@ -296,18 +338,37 @@ class Database:
             await _settle(connection, transaction.commit)
 
     @asynccontextmanager
-    async def tenant(self, user_id: UserId) -> AsyncGenerator[TenantTx]:
-        """A transaction fenced to one tenant; commits at the end, rolls back on an error."""
-        async with self._transaction(self._app) as connection:
+    async def tenant(self, user_id: UserId, *, snapshot: str | None = None) -> AsyncGenerator[TenantTx]:
+        """A transaction fenced to one tenant; commits at the end, rolls back on an error.
+
+        Given a snapshot's name, it only reads, and sees what that snapshot sees.
+        """
+        async with self._transaction(self._app, snapshot=snapshot is not None) as connection:
             tx = TenantTx(connection, user_id)
+            if snapshot is not None:
+                await tx.execute(f"set transaction snapshot '{snapshot}'")
             await tx.execute("select set_config('app.user_id', $1, true)", str(user_id))
             yield tx
+
+    @asynccontextmanager
+    async def call(self, user_id: UserId) -> AsyncGenerator[TenantCall]:
+        """A connection over which to call functions that fence themselves to one tenant."""
+        async with self._connection(self._app) as connection:
+            yield TenantCall(connection, user_id)
 
     @asynccontextmanager
     async def system(self) -> AsyncGenerator[SystemTx]:
         """A transaction of the system role; commits at the end, rolls back on an error."""
         async with self._transaction(self._system) as connection:
             yield SystemTx(connection)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[tuple[SystemTx, str]]:
+        """A reading transaction of the system role, and the name under which tenants' may see the same moment."""
+        async with self._transaction(self._system, snapshot=True) as connection:
+            tx = SystemTx(connection)
+            await tx.execute("set local idle_in_transaction_session_timeout = 0")
+            yield tx, str(await tx.fetchval("select pg_export_snapshot()"))
 
     @asynccontextmanager
     async def listen(self, channel: str) -> AsyncGenerator[asyncio.Event]:

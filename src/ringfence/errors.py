@@ -41,9 +41,19 @@ class RingfenceError(Exception):
 
 
 class Invalid(RingfenceError):
-    """The caller sent something that can't be right; the same call will fail again."""
+    """The caller sent something that can't be right; the same call will fail again.
+
+    Args:
+        code: as of every error.
+        message: likewise.
+        param: the field of the request that it is about, where a door's clients want to hear its name.
+    """
 
     kind = Kind.INVALID
+
+    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
+        super().__init__(code, message)
+        self.param = param
 
 
 class Unauthenticated(RingfenceError):
@@ -53,9 +63,37 @@ class Unauthenticated(RingfenceError):
 
 
 class Forbidden(RingfenceError):
-    """The caller is known but may not do this."""
+    """The caller is known but may not do this.
+
+    Args:
+        code: as of every error.
+        message: likewise.
+        scope: what an API key would have to be allowed, where that is all it lacks.
+    """
 
     kind = Kind.FORBIDDEN
+
+    def __init__(self, code: str, message: str, *, scope: str | None = None) -> None:
+        super().__init__(code, message)
+        self.scope = scope
+
+
+class QuotaExceeded(Forbidden):
+    """More than the caller may have; less, or after something was given up, the same call may succeed.
+
+    Args:
+        code: as of every error.
+        message: likewise.
+        quota: which: `documents` or `bytes`.
+        limit: how much is allowed.
+        used: how much there is already.
+    """
+
+    def __init__(self, code: str, message: str, *, quota: str, limit: int, used: int) -> None:
+        super().__init__(code, message)
+        self.quota = quota
+        self.limit = limit
+        self.used = used
 
 
 class NotFound(RingfenceError):
@@ -83,9 +121,21 @@ class Unsupported(RingfenceError):
 
 
 class RateLimited(RingfenceError):
-    """Too many tries; later ones may succeed."""
+    """Too many tries; later ones may succeed.
+
+    Args:
+        code: as in every error.
+        message: likewise.
+        retry_after: seconds after which another try makes sense; a client may not know.
+        policy: the limit, as the header `RateLimit-Policy` says it.
+    """
 
     kind = Kind.RATE_LIMITED
+
+    def __init__(self, code: str, message: str, *, retry_after: float = 0.0, policy: str = "") -> None:
+        super().__init__(code, message)
+        self.retry_after = retry_after
+        self.policy = policy
 
 
 class Unavailable(RingfenceError):

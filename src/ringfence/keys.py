@@ -10,9 +10,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 class Purpose(StrEnum):
     """What a derived key is for; keys of different purposes say nothing about each other."""
 
-    ACCESS_TOKENS = "access-tokens"
+    SIGNING_KEYS = "signing-keys"
+    REFRESH_TOKENS = "refresh-tokens"
     ONE_TIME_CODES = "one-time-codes"
     MAIL = "mail"
+    LIMITS = "limits"
+    AUDIT = "audit"
+    DOCUMENT_PASSWORDS = "document-passwords"
     APP_ROLE = "role-app"
     SYSTEM_ROLE = "role-system"
 

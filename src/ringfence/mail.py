@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ringfence.errors import Invalid, SetupError, Unavailable
+from ringfence.telemetry.metrics import MAILS
 
 log = structlog.get_logger()
 
@@ -44,11 +45,23 @@ _DEVELOPMENT_SENDER = "ringfence@localhost"
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail in plain text to one address."""
+    """A mail to one address.
+
+    Attributes:
+        to: the address, all ASCII.
+        subject: one line.
+        text: for all readers.
+        html: the same for those who show it; empty: there is none.
+        until: after which it is of no use, and is not sent.
+        about: what its sender looks at again before it is sent (`Outbox`); no part of what is sent.
+    """
 
     to: str
     subject: str
     text: str = field(repr=False)
+    html: str = field(default="", repr=False)
+    until: datetime | None = None
+    about: str = field(default="", repr=False)
 
 
 _MAIL = TypeAdapter(Mail)
@@ -100,29 +113,54 @@ def unseal(key: bytes, sealed: SealedMail) -> Mail:
         raise Invalid("mail_unreadable", "This mail was sealed with another secret key, or is damaged.") from None
 
 
-class Outbox:
-    """The end of a mail's way: opens what the queue held and gives it to a transport."""
+async def always(_mail: Mail) -> bool:
+    """Send it, whatever it is."""
+    return True
 
-    def __init__(self, key: bytes, transport: Transport) -> None:
+
+class Outbox:
+    """The end of a mail's way: opens what the queue held and gives it to a transport.
+
+    Args:
+        key: 32 bytes, with which it was sealed.
+        transport: takes it.
+        now: the clock.
+    """
+
+    def __init__(
+        self, key: bytes, transport: Transport, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._key = key
         self._transport = transport
+        self._now = now
 
-    async def deliver(self, payload: str) -> None:
-        """Send the mail of one job (at least once: the job may run again).
+    async def deliver(self, payload: str, is_due: Callable[[Mail], Awaitable[bool]] = always) -> None:
+        """Send the mail of one job, at least once: again where the worker dies before it can note the server's yes.
 
         Args:
             payload: the job's JSON, a `SealedMail`.
+            is_due: whether it is still to be sent.
 
         Raises:
             Unavailable: `mail_unavailable`, a later try may succeed.
-            Invalid: `mail_refused` or `mail_unreadable`, it never will.
+            Invalid: `mail_refused`, `mail_unreadable` or `mail_expired`, it never will.
         """
         try:
             sealed = SealedMail.model_validate_json(payload)
         except ValidationError:
             raise Invalid("mail_unreadable", "This is no mail's job.") from None
         message_id = hashlib.sha256(sealed.sealed.encode()).hexdigest()[:32]
-        await self._transport.send(unseal(self._key, sealed), message_id)
+        try:
+            mail = unseal(self._key, sealed)
+            if not await is_due(mail):
+                return
+            if mail.until and mail.until <= self._now():
+                raise Invalid("mail_expired", "The code that this mail is about has expired; it is not sent any more.")
+            await self._transport.send(mail, message_id)
+        except (Invalid, Unavailable):
+            MAILS.labels("failed").inc()
+            raise
+        MAILS.labels("sent").inc()
 
 
 def compose(mail: Mail, sender: str, message_id: str, date: datetime) -> EmailMessage:
@@ -140,6 +178,8 @@ def compose(mail: Mail, sender: str, message_id: str, date: datetime) -> EmailMe
         message["Message-ID"] = f"<{message_id}@{sender.rpartition('@')[2]}>"
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(mail.text)
+        if mail.html:
+            message.add_alternative(mail.html, subtype="html")
     except ValueError:
         raise Invalid("mail_refused", "This mail's address, subject or text can't be sent.") from None
     return message

@@ -139,17 +139,36 @@ def test_a_quote_says_where_it_stands_on_its_page() -> None:
 
 def test_a_quote_that_runs_on_ends_with_the_page_where_it_begins() -> None:
     found = passage("Half a\nsentence.", (3, 5, 11), (4, 0, 9))
-    assert evidence.quote(found, 0, 16).model_dump() == {"text": "Half a\nsentence.", "page": 3, "start": 5, "end": 11}
+    quote = evidence.quote(found, 0, 16)
+    assert (quote.text, quote.page, quote.start, quote.end) == ("Half a\nsentence.", 3, 5, 11)
+    assert [(place.page, place.start, place.end) for place in quote.places] == [(3, 5, 11), (4, 0, 9)]
 
 
-def test_a_quote_that_begins_at_the_joint_is_empty_on_its_page() -> None:
+def test_a_quote_that_begins_at_the_joint_begins_on_the_page_of_its_words() -> None:
     quote = evidence.quote(passage("One\ntwo", (1, 0, 3), (2, 0, 3)), 3, 7)
-    assert (quote.page, quote.start, quote.end) == (1, 3, 3)
+    assert (quote.page, quote.start, quote.end) == (2, 0, 3)
 
 
 PAGES = st.lists(
     st.lists(
-        st.sampled_from(["Bread", "notice", "is", "баня", "假期为", "ไม่มี", "हिन्दी", "x" * 320, ".", "。", "\n\n", "?"]),
+        st.sampled_from(
+            [
+                "Bread",
+                "notice",
+                "is",
+                "баня",
+                "假期为",
+                "ไม่มี",
+                "हिन्दी",
+                "الإجازة",
+                "שלום",
+                "x" * 320,
+                ".",
+                "。",
+                "\n\n",
+                "?",
+            ]
+        ),
         max_size=90,
     ).map(" ".join),
     min_size=1,
@@ -172,6 +191,8 @@ def test_quotes_are_the_words_of_their_pages(pages: list[str], question: str) ->
         assert words
         on_one_page = quote.end - quote.start == len(quote.text)
         assert quote.text == words if on_one_page else quote.text.startswith(words + PAGE_JOINT)
+        there = [pages[place.page - 1][place.start : place.end] for place in quote.places]
+        assert PAGE_JOINT.join(there) == quote.text
     assert all(first.n + 1 == second.n for first, second in pairwise(evidence.sources(question, passages)))
 
 
@@ -182,3 +203,12 @@ def test_the_nearest_source_shares_half_of_the_terms() -> None:
     assert evidence.nearest_source("Elephants never forget anything, tea or not.", passages) is None
     assert evidence.nearest_source("…", passages) is None
     assert evidence.nearest_source("Tea.", []) is None
+
+
+def test_a_kept_place_finds_its_words_again() -> None:
+    found = passage("So is\ncoffee.", (4, 10, 15), (5, 0, 7))
+    for start, end in ((0, 5), (3, 13), (6, 12)):
+        quote = evidence.quote(found, start, end)
+        assert evidence.quote_at(found, quote.page, quote.start, len(quote.text)) == quote
+    gone = evidence.quote_at(found, 6, 2, 5)
+    assert (gone.text, gone.page, gone.start, gone.places) == ("", 6, 2, [])

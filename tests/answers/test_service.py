@@ -1,15 +1,23 @@
 """Answers, with passages given and a real model server."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
-from ringfence.answers.events import DoneEvent, ErrorEvent, SourcesEvent, TokenEvent
+from ringfence.answers.events import CitationEvent, DoneEvent, ErrorEvent, SourcesEvent, TokenEvent
+from ringfence.answers.history import History
 from ringfence.answers.prompt import REFUSAL
-from ringfence.answers.service import MAX_QUESTION_CHARS, Answers
+from ringfence.answers.questions import Questions
+from ringfence.answers.service import MAX_QUESTION_CHARS, Answers, Way
 from ringfence.errors import Invalid
 from ringfence.ids import new_document_id, new_user_id
+from ringfence.limits import Quota, Quotas
 from ringfence.models.http import Timeouts
 from ringfence.models.openai import OpenAIChat
 from ringfence.search.queries import Passage
+from ringfence.search.rerank import Ranked
+from ringfence.search.rewrite import Turn
 
 USER = new_user_id()
 
@@ -24,9 +32,9 @@ class GivenPassages:
     def __init__(self, *passages):
         self._passages = list(passages)
 
-    async def passages(self, user_id, question, limit):
+    async def ranked(self, user_id, question, limit):
         assert user_id == USER
-        return self._passages[:limit]
+        return Ranked(tuple(self._passages[:limit]))
 
 
 NOTICE = passage("Some words before. The notice period is six weeks. Some words after.")
@@ -41,10 +49,31 @@ async def chat(models):
     await chat.close()
 
 
-def answers(chat, *passages, mark=False):
-    return Answers(
-        GivenPassages(*passages), chat, passage_tokens=600, answer_tokens=64, relevance_floor=0.25, mark=mark
-    )
+@pytest.fixture
+async def history(db, admin):
+    await admin.execute("insert into users (user_id, email, email_key, password_hash) values ($1, 'a', 'a', '')", USER)
+    history = History(db)
+    yield history
+    await history.close()
+
+
+@pytest.fixture
+def answers(db, history):
+    def answers(chat, *passages, mark=False, strict=False):
+        found = GivenPassages(*passages)
+        return Answers(
+            found,
+            chat,
+            history,
+            Questions(db, Quotas(Quota()), now=lambda: datetime.now(UTC)),
+            passage_tokens=600,
+            answer_tokens=64,
+            relevance_floor=0.25,
+            mark=mark,
+            strict=strict,
+        )
+
+    return answers
 
 
 async def collect(engine, question="How long is the notice period?"):
@@ -54,7 +83,7 @@ async def collect(engine, question="How long is the notice period?"):
     return events[0].sources, text, events[-1]
 
 
-async def test_an_answer_streams_and_cites(chat, models):
+async def test_an_answer_streams_and_cites(answers, chat, models):
     models.script(answer="It is six weeks [1].")
     sources, text, done = await collect(answers(chat, NOTICE, OVEN))
     assert [source.n for source in sources] == [1, 2]
@@ -67,7 +96,37 @@ async def test_an_answer_streams_and_cites(chat, models):
     assert [(c.n, c.document, c.quote.page) for c in done.citations] == [(1, "handbook.pdf", 4)]
 
 
-async def test_the_model_is_given_the_passages_and_nothing_else(chat, models):
+async def test_each_sentence_is_checked(answers, chat, models):
+    models.script(answer="The notice period is six weeks [1]. It is 99 days [2][7]. Anders repairs the oven.")
+    events = [event async for event in answers(chat, NOTICE, OVEN).ask(USER, "How long is the notice period?")]
+    text = "".join(event.text for event in events if isinstance(event, TokenEvent))
+    assert text == "The notice period is six weeks [1]. It is 99 days [2]. Anders repairs the oven."
+    checked = [event for event in events if isinstance(event, CitationEvent)]
+    assert [(event.verdict, [one.n for one in event.citations]) for event in checked] == [
+        ("supported", [1]),
+        ("unsupported", [2]),
+        ("supported", []),
+    ]
+    assert [text[event.start : event.end] for event in checked] == [
+        "The notice period is six weeks [1].",
+        "It is 99 days [2].",
+        "Anders repairs the oven.",
+    ]
+    assert events[-1].unsupported == ["It is 99 days."]
+    assert [citation.n for citation in events[-1].citations] == [1, 2]
+
+
+@pytest.mark.parametrize("by_default", [True, False])
+async def test_in_strict_mode_verdicts_come_first(answers, chat, models, by_default):
+    models.script(answer="It is six weeks [1]. It is 99 days [2].")
+    engine = answers(chat, NOTICE, OVEN, strict=by_default)
+    asked = engine.ask(USER, "How long?", way=Way(strict=None if by_default else True))
+    assert [event.type async for event in asked] == ["sources", "citation", "token", "citation", "token", "done"]
+    lax = [event.type async for event in engine.ask(USER, "How long?", way=Way(strict=False))]
+    assert lax[:3] == ["sources", "token", "token"]
+
+
+async def test_the_model_is_given_the_passages_and_nothing_else(answers, chat, models):
     await collect(answers(chat, NOTICE, OVEN))
     [request] = models.chats
     prompt = request.body["messages"][-1]["content"]
@@ -77,7 +136,15 @@ async def test_the_model_is_given_the_passages_and_nothing_else(chat, models):
     assert str(USER) not in str(request.body)
 
 
-async def test_the_engine_cites_for_a_model_that_can_not(chat, models):
+async def test_the_model_is_told_what_was_said_before(answers, chat, models):
+    before = [Turn("user", "Who bakes?"), Turn("assistant", "Anders [1].")]
+    [_ async for _ in answers(chat, NOTICE).ask(USER, "How long is the notice period?", way=Way(history=before))]
+    [request] = models.chats
+    assert [message["role"] for message in request.body["messages"]] == ["system", "user", "assistant", "user"]
+    assert [message["content"] for message in request.body["messages"][1:3]] == ["Who bakes?", "Anders [1]."]
+
+
+async def test_the_engine_cites_for_a_model_that_can_not(answers, chat, models):
     models.script(answer="The notice period is six weeks. Anders repairs the oven.")
     _, text, done = await collect(answers(chat, OVEN, NOTICE, mark=True))
     assert text == "The notice period is six weeks. [2] Anders repairs the oven. [1]"
@@ -86,7 +153,7 @@ async def test_the_engine_cites_for_a_model_that_can_not(chat, models):
 
 
 @pytest.mark.parametrize("mark", [True, False])
-async def test_an_answer_that_rests_on_nothing_gets_no_citation(chat, models, mark):
+async def test_an_answer_that_rests_on_nothing_gets_no_citation(answers, chat, models, mark):
     models.script(answer="Bananas grow in warm countries.")
     _, text, done = await collect(answers(chat, NOTICE, mark=mark))
     assert text == "Bananas grow in warm countries."
@@ -94,27 +161,35 @@ async def test_an_answer_that_rests_on_nothing_gets_no_citation(chat, models, ma
 
 
 @pytest.mark.parametrize("said", [REFUSAL, f' "{REFUSAL}"', REFUSAL.removesuffix(".")])
-async def test_a_models_refusal_is_known_as_such(chat, models, said):
+async def test_a_models_refusal_is_known_as_such(answers, chat, models, said):
     models.script(answer=said)
     _, _, done = await collect(answers(chat, NOTICE))
     assert (done.refused, done.citations) == (True, [])
 
 
-async def test_below_the_floor_nobody_is_asked(chat, models):
+async def test_below_the_floor_nobody_is_asked(answers, chat, models):
     sources, text, done = await collect(answers(chat, passage("Far from it.", 0.2)))
     assert len(sources) == 1
     assert text == REFUSAL
     assert (done.refused, done.model) == (True, None)
+    assert [(one.document, one.score) for one in done.nearest] == [("handbook.pdf", 0.2)]
     assert models.chats == []
 
 
-async def test_without_documents_it_refuses(chat, models):
+async def test_a_refusal_names_the_nearest_documents_once_each(answers, chat):
+    far = [passage("Far from it.", score) for score in (0.05, 0.2, 0.1, 0.15)]
+    again = replace(far[1], similarity=0.01)
+    _, _, done = await collect(answers(chat, *far, again))
+    assert [one.document_id for one in done.nearest] == [far[1].document_id, far[3].document_id, far[2].document_id]
+
+
+async def test_without_documents_it_refuses(answers, chat, models):
     sources, text, done = await collect(answers(chat))
     assert (sources, text, done.refused) == ([], REFUSAL, True)
     assert models.chats == []
 
 
-async def test_without_a_model_the_evidence_is_the_answer():
+async def test_without_a_model_the_evidence_is_the_answer(answers):
     _, text, done = await collect(answers(None, NOTICE, OVEN))
     assert "“The notice period is six weeks.” [1]" in text
     assert [citation.n for citation in done.citations] == [1, 2]
@@ -130,7 +205,7 @@ async def test_without_a_model_the_evidence_is_the_answer():
         ({"answer": " \n"}, "model_empty"),
     ],
 )
-async def test_a_model_that_fails_ends_in_an_error_event(chat, models, behaviour, code):
+async def test_a_model_that_fails_ends_in_an_error_event(answers, chat, models, behaviour, code):
     models.script(**{"answer": "It is six weeks [1].", **behaviour})
     _, _, last = await collect(answers(chat, NOTICE))
     assert isinstance(last, ErrorEvent)
@@ -138,7 +213,7 @@ async def test_a_model_that_fails_ends_in_an_error_event(chat, models, behaviour
     assert "notice" not in last.message
 
 
-async def test_closing_the_stream_closes_the_connection_to_the_model(chat, models):
+async def test_closing_the_stream_closes_the_connection_to_the_model(answers, chat, models):
     models.script(answer="word " * 1000, delay=0.02)
     events = answers(chat, NOTICE).ask(USER, "How long?")
     async for event in events:
@@ -148,8 +223,8 @@ async def test_closing_the_stream_closes_the_connection_to_the_model(chat, model
     await models.wait_for(lambda: models.disconnects == 1, within=1)
 
 
-@pytest.mark.parametrize("question", ["", "  \n", "x" * (MAX_QUESTION_CHARS + 1)])
-async def test_a_question_has_some_words_and_not_too_many(chat, question):
+@pytest.mark.parametrize("question", ["", "  \n", "x" * (MAX_QUESTION_CHARS + 1), "a\0b", "a\ud800b"])
+async def test_a_question_has_some_words_and_not_too_many(answers, chat, question):
     with pytest.raises(Invalid, match="bad_question"):
         await anext(answers(chat).ask(USER, question))
 
@@ -168,7 +243,7 @@ class Defective:
         pass
 
 
-async def test_a_defect_ends_in_an_error_event_too():
+async def test_a_defect_ends_in_an_error_event_too(answers):
     _, text, last = await collect(answers(Defective(), NOTICE))
     assert (text, last.type, last.code) == ("It is", "error", "internal")
     assert "secret" not in last.message

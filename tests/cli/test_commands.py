@@ -29,7 +29,7 @@ def exit_code(monkeypatch, *arguments):
 
 def test_version_and_help():
     assert run("--version").stdout.strip() == ringfence.__version__
-    for command in ("run", "serve", "worker", "migrate", "demo", "ingest", "ask", "model"):
+    for command in ("run", "serve", "worker", "migrate", "demo", "ingest", "ask", "model", "admin"):
         assert command in run("--help").stdout
 
 
@@ -73,6 +73,16 @@ def test_serve_refuses_to_start_without_mail_and_key(monkeypatch, capsys, tmp_pa
 def test_run_listens_on_loopback_alone(monkeypatch, capsys):
     assert exit_code(monkeypatch, "run", "--host", "192.0.2.1") == EXIT_CODES[Kind.SETUP]
     assert "loopback" in capsys.readouterr().err
+
+
+def test_maintenance_needs_an_administrator(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RINGFENCE_LOG_FILE", "off")
+    monkeypatch.setattr(sys, "argv", ["ringfence", "maintain", "--once"])
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert exited.value.code == os.EX_CONFIG
+    assert "RINGFENCE_DATABASE_URL" in capsys.readouterr().err
 
 
 def test_a_worker_needs_a_mail_server(monkeypatch, capsys):

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 
 from ringfence.cli.demo import DemoFailed, _fence, _mailed_code, demo
 from ringfence.cli.local import _require_loopback, everything, run_everything
-from ringfence.cli.serving import _print_mail, listen, run_api, run_worker, url_of
+from ringfence.cli.serving import _print_mail, listen, run_api, run_maintenance, run_worker, url_of
 from ringfence.client import Client
 from ringfence.errors import SetupError, Unavailable
 from ringfence.mail import Mail
@@ -159,6 +160,14 @@ def test_where_a_browser_finds_it(settings):
         assert url_of(listener).startswith("http://[::1]:")
 
 
+def test_no_packet_of_an_answer_waits_for_the_one_before(settings):
+    """asyncio says so to connections of its own listeners alone; of ours they inherit it."""
+    with listen(settings) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 async def test_serve_serves_until_a_signal(settings, handled):
     port = free_port(settings)
     serving = settings.model_copy(update={"smtp_host": "localhost", "port": port})
@@ -207,6 +216,25 @@ async def test_a_worker_ends_at_a_signal_or_with_its_parent(settings, monkeypatc
             signal.raise_signal(signal.SIGTERM)
         os.close(writer)
         await asyncio.wait_for(task, 30)
+
+
+async def test_maintenance_ends_at_a_signal(settings, database_url):
+    known = settings.model_copy(update={"database_url": SecretStr(database_url)})
+    with capture_logs() as logs:
+        task = asyncio.create_task(run_maintenance(known, once=False))
+        async with asyncio.timeout(60):
+            while not any(line["event"] == "maintaining" for line in logs):
+                await asyncio.sleep(0.02)
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(task, 30)
+
+
+async def test_one_round_of_maintenance(settings, database_url, app_url):
+    await run_maintenance(settings.model_copy(update={"database_url": SecretStr(database_url)}), once=True)
+    with pytest.raises(SetupError, match="database_missing"):
+        await run_maintenance(settings, once=True)
+    with pytest.raises(SetupError, match="database_rights"):
+        await run_maintenance(settings.model_copy(update={"database_url": SecretStr(app_url)}), once=True)
 
 
 async def test_a_worker_whose_parent_dies_hands_its_job_back(settings, live, models, admin, monkeypatch):

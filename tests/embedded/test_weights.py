@@ -312,14 +312,13 @@ async def test_a_pip_that_dies_without_a_word(store: Store, tmp_path: Path, monk
 
 
 async def test_cancelling_stops_pip(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "python"
-    script.write_text(
-        f"#!/bin/sh\necho $$ > {tmp_path}/pid.new\nmv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 600\n"
-    )
+    script, reported = tmp_path / "python", asyncio.Event()
+    script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\necho Progress 1 of 2\nexec sleep 600\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    pull = asyncio.create_task(store.open(wheel_source()).pull("m"))
-    await until((tmp_path / "pid").exists)
+    pull = asyncio.create_task(store.open(wheel_source()).pull("m", lambda _done, _total: reported.set()))
+    async with asyncio.timeout(60):
+        await reported.wait()
     pull.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pull

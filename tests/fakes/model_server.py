@@ -144,6 +144,7 @@ def extract(messages: Messages) -> str:
     the question's words, with its passage's number; `REFUSAL` where no word is shared.
     """
     prompt = next((turn["content"] for turn in reversed(messages) if turn["role"] == "user"), "")
+    prompt = re.sub(r"(?m)^> ?", "", prompt)  # by which lines are marked as quoted
     passages, question = _taken_apart(prompt)
     wanted = set(_words(question))
     best, best_score, best_number = "", 0, ""
@@ -184,6 +185,7 @@ class Script:
         status: of the response; other than 200, its body is an error in the provider's format.
         raw: the body as it is, one HTTP chunk each, instead of all else but the delays and the `..._after`s.
         vectors: what embeddings answer, instead of `hash_vector`s.
+        counts: whether chat says what an answer took, in words: OpenAI's protocol where that is asked for.
     """
 
     answer: str | Answerer | None = None
@@ -198,6 +200,7 @@ class Script:
     status: int = 200
     raw: Sequence[bytes] | None = None
     vectors: Sequence[Sequence[float]] | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ class ModelServer:
         self.connections = 0  # accepted so far
         self.streaming = 0  # answers under way
         self.disconnects = 0  # clients that left before their answer was complete
-        self._chat, self._embeddings = _Scripts(), _Scripts()
+        self._chat, self._embeddings, self._reranks, self._predictions = _Scripts(), _Scripts(), _Scripts(), _Scripts()
         self._transports: set[asyncio.WriteTransport] = set()
         self._loop = asyncio.get_running_loop()
         self._released, self._stopped = asyncio.Event(), asyncio.Event()
@@ -261,6 +264,24 @@ class ModelServer:
     def embeddings(self) -> list[Request]:
         """The requests for vectors."""
         return [request for request in self.requests if request.path.endswith(("/embed", "/embeddings"))]
+
+    @property
+    def reranks(self) -> list[Request]:
+        """The requests for scores."""
+        return [request for request in self.requests if request.path.endswith("/rerank")]
+
+    @property
+    def predictions(self) -> list[Request]:
+        """The requests for what follows from a text."""
+        return [request for request in self.requests if request.path == "/predict"]
+
+    def script_predictions(self, *, times: int | None = None, **behaviour: Any) -> None:
+        """Inference behaves so (see `Script`): for the next `times` requests, or from now on."""
+        self._predictions.add(Script(**behaviour), times)
+
+    def script_reranks(self, *, times: int | None = None, **behaviour: Any) -> None:
+        """Reranking behaves so (see `Script`): for the next `times` requests, or from now on."""
+        self._reranks.add(Script(**behaviour), times)
 
     def script(self, *, times: int | None = None, **behaviour: Any) -> None:
         """Chat behaves so (see `Script`): for the next `times` requests, or from now on."""
@@ -320,6 +341,9 @@ class _Exchange:
             "/v1/chat/completions": self._chat,
             "/api/embed": self._embed,
             "/v1/embeddings": self._embed,
+            "/v1/rerank": self._rerank,
+            "/rerank": self._rerank,
+            "/predict": self._predict,
         }
         if path not in routes or self._request.method != "POST":
             await self._send_whole(404, {"error": "not found"})
@@ -363,6 +387,46 @@ class _Exchange:
         texts = [texts] if isinstance(texts, str) else texts
         vectors = script.vectors or [hash_vector(text, self._server.dimensions) for text in texts]
         await self._send_whole(200, wire.vectors(self._request.body["model"], vectors))
+
+    async def _predict(self) -> None:
+        """TEI's form; unscripted, the share of the sentence's words that the text has is the entailment."""
+        script = self._server._predictions.take()
+        if script.raw is not None or script.stall_after is not None:
+            await self._play(script, "application/json", list(script.raw or []), _OpenAIWire)
+            return
+        if script.status != HTTPStatus.OK:
+            await self._send_whole(script.status, {"error": "no"})
+            return
+        found = []
+        for text, sentence in self._request.body["inputs"]:
+            wanted = set(_words(sentence))
+            share = len(wanted & set(_words(text))) / len(wanted)
+            labels = {"entailment": share, "neutral": (1 - share) / 4, "contradiction": (1 - share) * 3 / 4}
+            found.append([{"label": label, "score": score} for label, score in labels.items()])
+        await self._send_whole(200, found)
+
+    async def _rerank(self) -> None:
+        """Cohere's form below `/v1`, TEI's elsewhere; unscripted, the score is the number of shared words."""
+        script = self._server._reranks.take()
+        if script.raw is not None or script.break_after is not None or script.stall_after is not None:
+            await self._play(script, "application/json", list(script.raw or []), _OpenAIWire)
+            return
+        await self._pause(script.first_delay)
+        if script.status != HTTPStatus.OK:
+            await self._send_whole(script.status, {"error": "no"})
+            return
+        body, tei = self._request.body, self._request.path == "/rerank"
+        wanted = set(_words(body["query"]))
+        texts = body["texts" if tei else "documents"]
+        scores = [float(len(wanted & set(_words(text)))) for text in texts]
+        best_first = sorted(enumerate(scores), key=lambda one: -one[1])
+        if tei:
+            await self._send_whole(200, [{"index": index, "score": score} for index, score in best_first])
+        else:
+            found = [
+                {"index": index, "relevance_score": score, "document": {"text": "…"}} for index, score in best_first
+            ]
+            await self._send_whole(200, {"id": "r-1", "results": found, "meta": {}})
 
     async def _play(
         self, script: Script, content_type: str, pieces: list[bytes], wire: "type[_OllamaWire | _OpenAIWire]"
@@ -422,7 +486,7 @@ class _Exchange:
         if self._gone.is_set():
             raise ConnectionResetError
 
-    async def _send_whole(self, status: int, body: Mapping[str, object]) -> None:
+    async def _send_whole(self, status: int, body: object) -> None:
         data = json.dumps(body).encode()
         self._head(status, "application/json", f"Content-Length: {len(data)}")
         self._writer.write(data)
@@ -487,6 +551,10 @@ class _OpenAIWire:
         for number, piece in enumerate(_pieces(text, script.chunk_size)):
             yield event({"content": piece} if number else {"role": "assistant", "content": piece})
         yield event({}, "stop")
+        if script.counts and body.get("stream_options", {}).get("include_usage"):
+            sent = sum(len(message["content"].split()) for message in body["messages"])
+            usage = {"prompt_tokens": sent, "completion_tokens": len(text.split())}
+            yield b"data: " + json.dumps({**common, "choices": [], "usage": usage}).encode() + b"\n\n"
         yield b"data: [DONE]\n\n"
 
     @staticmethod

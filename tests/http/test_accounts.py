@@ -1,5 +1,6 @@
 from uuid import UUID, uuid4
 
+import jwt
 import pytest
 
 from tests.engine import PASSWORD
@@ -14,7 +15,9 @@ async def register(http, live, body=ADA):
 
 
 async def sign_in(http, email=ADA["email"], password=PASSWORD):
-    return await http.post("/api/v1/auth/token", data={"username": email, "password": password})
+    return await http.post(
+        "/api/v1/auth/token", data={"grant_type": "password", "username": email, "password": password}
+    )
 
 
 async def test_register_verify_sign_in_me(http, live):
@@ -82,11 +85,141 @@ async def test_bad_registrations_are_explained_without_repeating_them(http, body
     assert "x" * 300 not in response.text
 
 
-@pytest.mark.parametrize("header", [None, "Bearer nonsense", "Bearer", "Basic YTpi", "Bearer a.b.c"])
-async def test_without_a_good_token_it_is_401(http, header):
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (None, "no_token"),
+        ("Bearer", "no_token"),
+        ("Basic YTpi", "no_token"),
+        ("Bearer nonsense", "invalid_token"),
+        ("Bearer a.b.c", "invalid_token"),
+        ("bearer rfk_", "invalid_token"),
+    ],
+)
+async def test_without_a_good_token_it_is_401(http, header, code):
+    """As RFC 6750, section 3, says it: only a token that was shown is called invalid."""
     headers = {"Authorization": header} if header else {}
     for path in ("/api/v1/me", "/api/v1/documents", f"/api/v1/documents/{uuid4()}"):
         response = await http.get(path, headers=headers)
         assert response.status_code == 401
-        assert response.headers["www-authenticate"] == "Bearer"
-        assert response.json()["code"] in {"no_token", "invalid_token"}
+        challenge = 'Bearer realm="ringfence"' if code == "no_token" else 'Bearer error="invalid_token"'
+        assert response.headers["www-authenticate"] == challenge
+        assert response.json()["code"] == code
+
+
+@pytest.fixture
+async def signed_in(http, live):
+    """Tokens of Ada's first session."""
+    registration, code = await register(http, live)
+    await http.post("/api/v1/auth/verify", json={"registration_id": registration, "code": code})
+    return (await sign_in(http)).json()
+
+
+def bearer(tokens):
+    return {"Authorization": f"Bearer {tokens['access_token']}"}
+
+
+async def renew(http, tokens):
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    return await http.post("/api/v1/auth/token", data=form)
+
+
+async def test_a_refresh_token_is_exchanged_for_new_tokens(http, signed_in):
+    renewed = await renew(http, signed_in)
+    assert renewed.status_code == 200
+    assert renewed.headers["cache-control"] == "no-store"
+    assert renewed.json()["refresh_token"] != signed_in["refresh_token"]
+    assert (await http.get("/api/v1/me", headers=bearer(renewed.json()))).status_code == 200
+    again = await renew(http, renewed.json())
+    assert again.status_code == 200
+    reused = await renew(http, signed_in)  # two steps back: somebody has a copy
+    assert (reused.status_code, reused.json()["error"]) == (400, "invalid_grant")
+    for tokens in (signed_in, renewed.json(), again.json()):
+        refused = await http.get("/api/v1/me", headers=bearer(tokens))
+        assert (refused.status_code, refused.json()["code"]) == (401, "session_ended")
+        assert refused.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+@pytest.mark.parametrize(
+    ("form", "error"),
+    [
+        ({}, "invalid_request"),
+        ({"username": "a@example.com"}, "invalid_request"),
+        ({"grant_type": "password", "username": "a@example.com"}, "invalid_request"),
+        ({"grant_type": "refresh_token"}, "invalid_request"),
+        ({"grant_type": "refresh_token", "refresh_token": "nonsense"}, "invalid_grant"),
+        ({"grant_type": "client_credentials"}, "unsupported_grant_type"),
+        ({"grant_type": ["password", "password"]}, "invalid_request"),
+    ],
+)
+async def test_bad_token_requests_are_oauth2s_errors(http, form, error):
+    response = await http.post("/api/v1/auth/token", data=form)
+    assert (response.status_code, response.json()["error"]) == (400, error)
+    assert response.json().keys() == {"error", "error_description"}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"grant_type": "password"}', "application/json"),
+        (b"grant_type", "application/x-www-form-urlencoded"),
+        ("grant_type=pässword".encode(), "application/x-www-form-urlencoded"),
+        (b"grant_type=%ff", "application/x-www-form-urlencoded"),
+        (b"&".join(b"a%d=1" % n for n in range(50)), "application/x-www-form-urlencoded"),
+    ],
+)
+async def test_what_is_no_form_is_an_invalid_request(http, body, kind):
+    response = await http.post("/api/v1/auth/token", content=body, headers={"Content-Type": kind})
+    assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+
+
+async def test_sessions_are_listed_and_ended_one_by_one(http, signed_in):
+    other = (await sign_in(http)).json()
+    listed = (await http.get("/api/v1/sessions", headers=bearer(other))).json()["sessions"]
+    assert [session["current"] for session in listed].count(True) == 1
+    assert {session["address"] for session in listed} == {"127.0.0.1"}
+    assert all("httpx" in session["agent"] for session in listed)
+    [first] = [session["session_id"] for session in listed if not session["current"]]
+    assert (await http.delete(f"/api/v1/sessions/{first}", headers=bearer(other))).status_code == 204
+    assert (await http.get("/api/v1/me", headers=bearer(signed_in))).status_code == 401
+    assert (await renew(http, signed_in)).status_code == 400
+    gone = await http.delete(f"/api/v1/sessions/{first}", headers=bearer(other))
+    assert (gone.status_code, gone.json()["code"]) == (404, "session_not_found")
+    assert (await http.get("/api/v1/me", headers=bearer(other))).status_code == 200
+
+
+async def test_nobody_ends_anothers_session(http, live, signed_in):
+    listed = (await http.get("/api/v1/sessions", headers=bearer(signed_in))).json()["sessions"]
+    async with live.account("eve@example.com") as eve:
+        response = await eve._http.delete(f"/api/v1/sessions/{listed[0]['session_id']}")
+        assert (response.status_code, response.json()["code"]) == (404, "session_not_found")
+        await eve._http.delete("/api/v1/sessions")
+    assert (await http.get("/api/v1/me", headers=bearer(signed_in))).status_code == 200
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_signing_out_ends_this_session_or_all(http, signed_in, everywhere):
+    other = (await sign_in(http)).json()
+    if everywhere:
+        ended = await http.delete("/api/v1/sessions", headers=bearer(other))
+    else:
+        ended = await http.post("/api/v1/auth/sign-out", headers=bearer(other))
+    assert ended.status_code == 204
+    assert (await http.get("/api/v1/me", headers=bearer(other))).status_code == 401
+    assert (await http.get("/api/v1/me", headers=bearer(signed_in))).status_code == (401 if everywhere else 200)
+
+
+async def test_the_public_keys_are_there_for_all(http, signed_in):
+    [key] = (await http.get("/.well-known/jwks.json")).json()["keys"]
+    header = jwt.get_unverified_header(signed_in["access_token"])
+    assert (key["kid"], key["crv"], key.get("d")) == (header["kid"], "Ed25519", None)
+
+
+async def test_too_many_tries_are_told_when_to_come_back(http, signed_in):
+    for _ in range(10):
+        assert (await sign_in(http, password="wrong " + PASSWORD)).status_code == 400
+    refused = await sign_in(http)
+    assert (refused.status_code, refused.json()["error"]) == (429, "too_many_tries")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["ratelimit-policy"] == '"sign-in";q=10;w=600'
+    assert refused.headers["ratelimit"] == f'"sign-in";r=0;t={refused.headers["retry-after"]}'

@@ -2,9 +2,13 @@ import asyncio
 import hashlib
 from uuid import uuid4
 
+import pymupdf
 import pytest
 
+from ringfence.documents import sniff
 from ringfence.settings import Settings
+from tests.documents.parsing.test_sheets import row, xlsx
+from tests.documents.parsing.test_word import docx
 from tests.engine import running
 
 TEXT = b"The notice period is six weeks to the end of a quarter.\n\nAnders repairs the oven."
@@ -52,7 +56,7 @@ async def test_upload_read_download_delete(ada):
     assert original.headers["x-content-type-options"] == "nosniff"
     assert (await ada.delete(f"/api/v1/documents/{body['document_id']}")).status_code == 204
     assert (await ada.get(f"/api/v1/documents/{body['document_id']}")).status_code == 404
-    assert (await ada.get("/api/v1/documents")).json() == {"documents": []}
+    assert (await ada.get("/api/v1/documents")).json() == {"documents": [], "next_cursor": None}
 
 
 async def test_the_same_file_again_is_200(ada):
@@ -61,14 +65,41 @@ async def test_the_same_file_again_is_200(ada):
     assert first.json()["document_id"] == second.json()["document_id"]
 
 
+async def test_a_document_that_failed_is_tried_again(ada, live, admin):
+    live.models.script_embeddings(status=400)
+    document_id = (await upload(ada)).json()["document_id"]
+    failed = await finished(ada, document_id)
+    assert failed["state"] == "failed"
+    live.models.script_embeddings()
+    response = await ada.post(f"/api/v1/documents/{document_id}/retry")
+    assert response.status_code == 202
+    queued = response.json()
+    assert (queued["document_id"], queued["state"], queued["reason"]) == (document_id, "queued", None)
+    assert (await finished(ada, document_id))["state"] == "ready"
+    again = await ada.post(f"/api/v1/documents/{document_id}/retry")
+    assert (again.status_code, again.json()["code"]) == (409, "document_not_failed")
+    assert (await finished(ada, document_id))["chunks"] == await admin.fetchval("select count(*) from chunks") == 1
+
+
+async def test_a_document_is_tried_again_once_however_often_it_is_asked_for(ada, live, admin):
+    live.models.script_embeddings(status=400)
+    document_id = (await upload(ada)).json()["document_id"]
+    await finished(ada, document_id)
+    live.models.script_embeddings(first_delay=2)
+    asked = await asyncio.gather(*(ada.post(f"/api/v1/documents/{document_id}/retry") for _ in range(8)))
+    assert sorted(response.status_code for response in asked) == [202] + [409] * 7
+    assert await admin.fetchval("select count(*) from jobs where kind = 'ingest'") == 1
+    assert (await finished(ada, document_id))["state"] == "ready"
+
+
 async def test_another_tenants_document_is_one_that_never_was(ada, bob):
     document_id = (await upload(ada)).json()["document_id"]
-    for method, suffix in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
+    for method, suffix in (("GET", ""), ("GET", "/content"), ("DELETE", ""), ("POST", "/retry")):
         theirs = await bob.request(method, f"/api/v1/documents/{document_id}{suffix}")
         never = await bob.request(method, f"/api/v1/documents/{uuid4()}{suffix}")
         assert theirs.status_code == never.status_code == 404
         assert theirs.content == never.content
-    assert (await bob.get("/api/v1/documents")).json() == {"documents": []}
+    assert (await bob.get("/api/v1/documents")).json() == {"documents": [], "next_cursor": None}
     assert (await upload(bob)).status_code == 202
     assert (await ada.get(f"/api/v1/documents/{document_id}")).status_code == 200
 
@@ -78,13 +109,13 @@ async def test_another_tenants_document_is_one_that_never_was(ada, bob):
     [
         ("a.pdf", b"PK\x03\x04zip", 415, "unsupported_type"),
         ("a.txt", b"", 400, "empty_file"),
-        ("a.png", b"\x89PNG\r\n\x1a\n", 415, "unsupported_type"),
+        ("a.mp4", b"\x00\x00\x00\x18ftypmp42", 415, "unsupported_type"),
     ],
 )
 async def test_what_is_no_document_is_refused(ada, name, content, status, code):
     response = await upload(ada, name, content)
     assert (response.status_code, response.json()["code"]) == (status, code)
-    assert (await ada.get("/api/v1/documents")).json() == {"documents": []}
+    assert (await ada.get("/api/v1/documents")).json() == {"documents": [], "next_cursor": None}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +125,9 @@ async def test_what_is_no_document_is_refused(ada, name, content, status, code):
         ("C:\\temp\\report.txt", "report.txt"),
         ("evil\u202etxt.exe", "eviltxt.exe"),
         ("Übersicht ✓.txt", "Übersicht ✓.txt"),
+        ("%2e%2e%2fetc%2fpasswd.txt", "%2e%2e%2fetc%2fpasswd.txt"),  # a name like any other: nobody decodes it
+        ("a" * 400 + ".txt", "a" * 251 + ".txt"),
+        ("ö" * 400 + ".txt", "ö" * 125 + ".txt"),
     ],
 )
 async def test_names_are_made_harmless(ada, name, kept):
@@ -175,3 +209,62 @@ async def test_bytes_beside_the_file_are_limited_too(small: Settings, models):
 async def test_a_bad_id_is_422(ada):
     response = await ada.get("/api/v1/documents/not-a-uuid")
     assert (response.status_code, response.json()["code"]) == (422, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "media_type"),
+    [
+        ("a.docx", docx("<w:p><w:r><w:t>The notice period is six weeks.</w:t></w:r></w:p>"), sniff.DOCX),
+        ("a.xlsx", xlsx(Notice=row(1, "Weeks", 6.0)), sniff.XLSX),
+        ("a.html", b"<!DOCTYPE html><h1>Notice</h1><p>Six weeks.", sniff.HTML),
+        ("a.eml", b"From: a@b.c\nSubject: Notice\nDate: x\n\nSix weeks.", sniff.EML),
+    ],
+)
+async def test_documents_of_many_kinds_become_ready(ada, name, content, media_type):
+    response = await upload(ada, name, content)
+    assert response.json()["media_type"] == media_type
+    document = await finished(ada, response.json()["document_id"])
+    assert (document["state"], document["pages"], document["chunks"]) == ("ready", 1, 1)
+
+
+def locked(text: str = "The vault opens at nine.") -> bytes:
+    with pymupdf.open() as document:
+        document.new_page().insert_text((72, 72), text)
+        return document.tobytes(encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="größer 9", owner_pw="owner")
+
+
+def form(*fields: tuple[str, str, bytes]) -> dict:
+    """A multipart body whose fields come in the order that is given."""
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n\r\n'.encode() + content + b"\r\n"
+        for name, filename, content in fields
+    ]
+    return {"content": b"".join(parts) + b"--b--\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}
+
+
+@pytest.mark.parametrize("first", ["file", "password"])
+async def test_a_password_opens_a_document_and_is_forgotten(ada, admin, first):
+    fields = [("file", '; filename="a.pdf"', locked()), ("password", "", "größer 9".encode())]
+    fields.sort(key=lambda field: field[0] != first)
+    response = await ada.post("/api/v1/documents", **form(*fields))
+    assert response.status_code == 202
+    document = await finished(ada, response.json()["document_id"])
+    assert document["state"] == "ready"
+    assert await admin.fetchval("select count(*) from jobs where kind = 'ingest'") == 0
+
+
+async def test_a_locked_document_is_tried_again_with_its_password(ada):
+    content = locked()
+    first = await upload(ada, "a.pdf", content)
+    assert (await finished(ada, first.json()["document_id"]))["reason_code"] == "document_encrypted"
+    for password, reason in (("wrong", "wrong_password"), ("größer 9", None)):
+        files = {"file": ("a.pdf", content)}
+        again = await ada.post("/api/v1/documents", files=files, data={"password": password})
+        assert (await finished(ada, again.json()["document_id"]))["reason_code"] == reason
+
+
+@pytest.mark.parametrize("password", [b"x" * 1025, b"\xff\xfe"])
+async def test_what_is_no_password_is_refused(ada, password):
+    fields = (("password", "", password), ("file", '; filename="a.pdf"', locked()))
+    response = await ada.post("/api/v1/documents", **form(*fields))
+    assert (response.status_code, response.json()["code"]) == (400, "bad_document_password")

@@ -1,7 +1,7 @@
 """What holds for every request: health, errors, limits, headers, and logs that keep secrets."""
 
 import asyncio
-import logging
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from ringfence.errors import SetupError
 from ringfence.http import errors
 from ringfence.http.middleware import RequestContext
-from ringfence.telemetry import configure_logging
+from ringfence.telemetry.logs import logging_to
 from tests.engine import PASSWORD, running
 from tests.fakes.tcp_proxy import tcp_proxy
 from tests.http.test_documents import finished, upload
@@ -31,6 +31,17 @@ async def test_unknown_paths_and_methods_are_problems(http):
         response = await http.request(method, path)
         assert (response.status_code, response.json()["code"]) == (status, code)
         assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_refused_method_is_told_all_that_the_path_takes(http):
+    for method, path, allowed in (
+        ("PUT", "/api/v1/me", "DELETE, GET"),
+        ("PUT", f"/api/v1/documents/{uuid4()}", "DELETE, GET, PATCH"),
+        ("POST", "/livez", "GET"),
+        ("POST", "/static/page.css", "GET, HEAD"),
+    ):
+        response = await http.request(method, path)
+        assert (response.status_code, response.headers["allow"]) == (405, allowed)
 
 
 async def test_every_answer_has_an_id_and_security_headers(http):
@@ -120,24 +131,25 @@ async def test_defects_and_set_up_faults_say_nothing_of_the_inside():
             assert logs[-1]["status"] == 500
 
 
-async def test_no_log_line_holds_text_code_token_or_password(live, models, capsys):
-    configure_logging(readable=False, level=logging.DEBUG)
+async def test_no_log_line_holds_text_code_token_or_password(live, models, capfd):
     secret = "Xylophones sing at midnight in the garden"
-    async with live.account("ada@example.com") as client:
-        code = await live.mailed_code("ada@example.com")
-        http = client._http
-        document = (await upload(http, "a.txt", secret.encode() + b".")).json()
-        await finished(http, document["document_id"])
-        bad = (await upload(http, "b.pdf", b"%PDF-1.7 " + secret.encode())).json()
-        assert (await finished(http, bad["document_id"]))["state"] == "failed"
-        answer = await http.post("/api/v1/answers", json={"question": f"When do {secret}?"})
-        assert "midnight" in answer.text
-        models.script(answer="Xylophones", break_after=1)
-        await http.post("/api/v1/answers", json={"question": f"When do {secret}?"})
-        await http.post("/api/v1/auth/token", data={"username": "ada@example.com", "password": "wrong " + PASSWORD})
-        await http.post("/api/v1/auth/register", json={"email": "x", "password": PASSWORD, "more": secret})
-        token = http.headers["authorization"].split()[1]
-    written = capsys.readouterr().err
+    with logging_to(form="json", level="debug"):
+        async with live.account("ada@example.com") as client:
+            code = await live.mailed_code("ada@example.com")
+            http = client._http
+            document = (await upload(http, "a.txt", secret.encode() + b".")).json()
+            await finished(http, document["document_id"])
+            bad = (await upload(http, "b.pdf", b"%PDF-1.7 " + secret.encode())).json()
+            assert (await finished(http, bad["document_id"]))["state"] == "failed"
+            answer = await http.post("/api/v1/answers", json={"question": f"When do {secret}?"})
+            assert "midnight" in answer.text
+            models.script(answer="Xylophones", break_after=1)
+            await http.post("/api/v1/answers", json={"question": f"When do {secret}?"})
+            form = {"grant_type": "password", "username": "ada@example.com", "password": "wrong " + PASSWORD}
+            await http.post("/api/v1/auth/token", data=form)
+            await http.post("/api/v1/auth/register", json={"email": "x", "password": PASSWORD, "more": secret})
+            token = client.access_token
+    written = capfd.readouterr().out
     assert '"event": "request"' in written
     for confidential in (PASSWORD, code, token, token.split(".")[2], "Xylophones", "midnight"):
         assert confidential not in written

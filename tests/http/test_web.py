@@ -91,6 +91,16 @@ async def test_the_policy_of_content_forbids_nothing_that_the_page_does(client: 
     assert [url for url in tags.values("src") + tags.values("href") if not re.match(r"/(?!/)", url)] == []
 
 
+async def test_passwords_are_masked_and_managers_may_fill_them(client: httpx2.AsyncClient) -> None:
+    tags = Tags((await client.get("/")).text)
+    fields = [attributes for tag, attributes in tags.all if tag == "input" and "password" in attributes["id"]]
+    assert [field["type"] for field in fields] == ["password"] * 2
+    assert {field["autocomplete"] for field in fields} == {"current-password", "new-password"}
+    script = (await client.get("/static/page.js")).text
+    assert "onpaste" not in script
+    assert '"paste"' not in script
+
+
 async def test_every_field_has_a_label(client: httpx2.AsyncClient) -> None:
     tags = Tags((await client.get("/")).text)
     fields = [attributes["id"] for tag, attributes in tags.all if tag in {"input", "textarea"}]

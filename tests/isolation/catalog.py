@@ -1,6 +1,7 @@
 """The rules of isolation as questions to pg_catalog. Each check returns its violations, none if all is well."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 
@@ -11,6 +12,8 @@ from ringfence.migrations.roles import OWNER_ROLE
 GLOBAL_TABLES = {
     "migrations": "names and digests of the SQL files that were applied",
     "embedding_models": "names of embedding models, so that a vector carries two bytes instead of a name",
+    "signing_keys": "the installation's keys for access tokens, sealed; only the system role reads them",
+    "limits": "how often something was tried; names are keyed digests, and only the system role reads them",
     "job_clock": "one number: how far the fair queue has come",
 }
 # Unique indexes of tenant tables that span tenants on purpose, and why.
@@ -18,14 +21,33 @@ CROSS_TENANT_INDEXES = {
     "users_verified_email": "an address signs in to one account; only the system role reads and writes it",
 }
 # Where the system role may have grants. A table that is missing here holds content, which it must not read.
-SYSTEM_TABLES = {*GLOBAL_TABLES, "users", "one_time_codes", "job_lanes", "jobs"}
+SYSTEM_TABLES = {
+    *GLOBAL_TABLES,
+    "users",
+    "one_time_codes",
+    "sessions",
+    "refresh_tokens",
+    "api_keys",
+    "audit_events",
+    "job_lanes",
+    "jobs",
+    "quotas",
+}
+# Tables that only grow, and what the system role may do besides.
+APPEND_ONLY = {"audit_events": {"UPDATE"}}  # of the owner's id, to put a pseudonym there, and of what would name them
+# What of them may be deleted by the system role, by a restrictive policy: old events of nobody.
+DELETABLE = {
+    "audit_events": "((user_id = '00000000-0000-0000-0000-000000000000'::uuid) AND "
+    "(created_at < (now() - '90 days'::interval)))"
+}
 
 STANDARD = "(user_id = (NULLIF(current_setting('app.user_id'::text, true), ''::text))::uuid)"
 
 type Check = Callable[[asyncpg.Connection], Awaitable[list[str]]]
 
 _RELATIONS = """
-select c.oid, c.relname::text as name, n.nspname::text as schema, c.relkind, c.relrowsecurity, c.relforcerowsecurity,
+select c.oid, c.relname::text as name, c.relispartition as part,
+  n.nspname::text as schema, c.relkind, c.relrowsecurity, c.relforcerowsecurity,
   pg_get_userbyid(c.relowner)::text as owner, coalesce(c.reloptions, '{}') as options,
   (select a.attname::text from pg_constraint k join pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
     where k.conrelid = c.oid and k.contype = 'p') as first_key
@@ -36,10 +58,13 @@ order by 2
 """
 
 
-async def tenant_tables(connection: asyncpg.Connection) -> list[str]:
-    """Every table that is not listed as global."""
-    rows = await connection.fetch(_RELATIONS)
-    return [row["name"] for row in rows if row["relkind"] in (b"r", b"p") and row["name"] not in GLOBAL_TABLES]
+async def tenant_tables(connection: asyncpg.Connection, *, parts: bool = False) -> list[str]:
+    """Every table that is not listed as global; a divided one's parts as well, or not."""
+    return [
+        row["name"]
+        for row in await connection.fetch(_RELATIONS)
+        if row["relkind"] in (b"r", b"p") and row["name"] not in GLOBAL_TABLES and (parts or not row["part"])
+    ]
 
 
 async def tables(connection: asyncpg.Connection) -> list[str]:
@@ -79,7 +104,7 @@ async def policies(connection: asyncpg.Connection) -> list[str]:
     """Every tenant table has one policy for the app's role, the standard one, for all commands."""
     rows = await connection.fetch(_POLICIES, APP_ROLE, SYSTEM_ROLE)
     found = [f"{row['name']}: policy {row['policy']} for {row['strangers']}" for row in rows if row["strangers"]]
-    for table in await tenant_tables(connection):
+    for table in await tenant_tables(connection, parts=True):
         mine = [row for row in rows if row["name"] == table and row["for_app"] and row["permissive"]]
         if len(mine) != 1:
             found.append(f"{table}: {len(mine)} permissive policies for {APP_ROLE}")
@@ -124,7 +149,7 @@ where (i.indisunique or i.indisexclusion) and c.relnamespace = 'public'::regname
 
 async def unique_indexes(connection: asyncpg.Connection) -> list[str]:
     """A unique index of a tenant table has user_id among its keys, or is listed."""
-    tenant = set(await tenant_tables(connection))
+    tenant = set(await tenant_tables(connection, parts=True))
     return [
         f"{row['source']}: unique index {row['name']} spans tenants"
         for row in await connection.fetch(_UNIQUE)
@@ -165,9 +190,33 @@ where c.relnamespace = 'public'::regnamespace and a.grantee <> c.relowner
 """
 
 
+_PARTS = """
+select c.relname::text as name, c.relacl::text as granted, p.relname::text as whole,
+  pg_get_expr(c.relpartbound, c.oid) as bound, c.relkind = 'r' and p.relname = 'embeddings_own' as own, array(
+    select pg_get_constraintdef(k.oid) from pg_constraint k where k.conrelid = c.oid and k.contype = 'c') as checks
+from pg_inherits h join pg_class c on c.oid = h.inhrelid join pg_class p on p.oid = h.inhparent
+where c.relkind in ('r', 'p') order by 1
+"""
+
+
+async def parts(connection: asyncpg.Connection) -> list[str]:
+    """A part of a divided table is reached by way of the whole alone; a tenant's own holds that tenant's rows alone."""
+    found = []
+    for row in await connection.fetch(_PARTS):
+        if APP_ROLE in (row["granted"] or "") or SYSTEM_ROLE in (row["granted"] or ""):
+            found.append(f"{row['name']}: a part of {row['whole']} is granted")
+        if row["own"]:
+            [user_id] = re.findall(r"'([0-9a-f-]{36})'", row["bound"])
+            if f"CHECK (((user_id = '{user_id}'::uuid) AND (part = 1)))" not in row["checks"]:
+                found.append(f"{row['name']}: others' rows may be in it")
+            if row["name"] != f"embeddings_{user_id.replace('-', '')}":
+                found.append(f"{row['name']}: has another tenant's name")
+    return found
+
+
 async def grants(connection: asyncpg.Connection) -> list[str]:
     """Tables are granted to the two roles alone, rows alone, and no content to the system role."""
-    found = []
+    found, fences = [], await connection.fetch(_FENCES, SYSTEM_ROLE)
     for row in await connection.fetch(_GRANTS):
         text = f"{row['name']}: {row['privilege']} to {row['grantee']}"
         allowed = {"USAGE"} if row["sequence"] else {"SELECT", "INSERT", "UPDATE", "DELETE"}
@@ -177,7 +226,22 @@ async def grants(connection: asyncpg.Connection) -> list[str]:
             found.append(f"{text}, which holds content")
         elif row["grantee"] == APP_ROLE and row["name"] in GLOBAL_TABLES and row["privilege"] != "SELECT":
             found.append(f"{text}, which belongs to no tenant")
+        elif row["name"] in APPEND_ONLY and row["privilege"] not in {"SELECT", "INSERT"} | _besides(row, fences):
+            found.append(f"{text}, which only grows")
     return found
+
+
+def _besides(row: asyncpg.Record, fences: Sequence[asyncpg.Record]) -> set[str]:
+    if row["grantee"] != SYSTEM_ROLE:
+        return set()
+    fenced = (row["name"], DELETABLE.get(row["name"])) in {(fence["name"], fence["qual"]) for fence in fences}
+    return APPEND_ONLY[row["name"]] | ({"DELETE"} if fenced else set())
+
+
+_FENCES = """
+select tablename::text as name, qual from pg_policies
+where permissive = 'RESTRICTIVE' and cmd in ('DELETE', 'ALL') and roles && array['public', $1]::name[]
+"""
 
 
 _DEFINERS = """
@@ -199,4 +263,4 @@ async def code(connection: asyncpg.Connection) -> list[str]:
     return definers + defaults + [f"{row[1]}: may create in schema {row[0]}" for row in makers]
 
 
-CHECKS: tuple[Check, ...] = (tables, policies, foreign_keys, unique_indexes, roles, grants, code)
+CHECKS: tuple[Check, ...] = (tables, policies, foreign_keys, unique_indexes, roles, parts, grants, code)

@@ -4,11 +4,13 @@ import ast
 import importlib
 import inspect
 import itertools
+import json
 import pkgutil
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
+from uuid import UUID
 
 import asyncpg
 import numpy as np
@@ -17,6 +19,7 @@ import ringfence
 from ringfence.db import TenantTx
 from tests.isolation.tenants import Tenant
 
+_WRITES = re.compile(r"\b(?:insert|update|delete)\b")
 _PREDICATE = re.compile(r"\b(?:\w+\.)?user_id\s*=\s*\$1\b")
 _MAX_RUNS = 400
 
@@ -34,6 +37,11 @@ class Statement:
         return bool(_PREDICATE.search(self.sql))
 
     @property
+    def writes(self) -> bool:
+        """Whether it may change a row."""
+        return bool(_WRITES.search(self.sql))
+
+    @property
     def stripped(self) -> str:
         """The same without that: every `user_id = $1` is true."""
         return _PREDICATE.sub("($1::uuid is not null)", self.sql)
@@ -41,7 +49,8 @@ class Statement:
 
 def _modules() -> list[ModuleType]:
     names = [found.name for found in pkgutil.walk_packages(ringfence.__path__, "ringfence.")]
-    return [importlib.import_module(name) for name in names if name.endswith(".queries") or name == "ringfence.jobs"]
+    others = {"ringfence.jobs", "ringfence.limits"}
+    return [importlib.import_module(name) for name in names if name.endswith("queries") or name in others]
 
 
 def _constants_of_tenants(module: ModuleType) -> set[str]:
@@ -68,22 +77,28 @@ def _candidates(kind: str, of: Tenant) -> list[object]:
     """Values of an SQL type that would find the tenant's rows."""
     text = of.text
     known: dict[str, list[object]] = {
-        "uuid": [*of.documents.values(), of.token],
+        "uuid": [*of.documents.values(), of.token, UUID(int=0)],
         "bytea": [of.digest(state) for state in of.documents],
-        "text": [text, "ready"],
-        "int2": [1],
-        "int4": [1],
-        "int8": [1, 1000],  # an id, or a limit that leaves nothing out
+        "text": [text, "ready", "store", "parsing"],
+        "int2": [0, 1, 2],
+        "int4": [1, 1000],  # a number, or a limit that leaves nothing out
+        "int8": [*range(1, 5), 1000, 0],  # an id, or a limit that leaves nothing out
         "float4": [0.0],
         "float8": [0.0],
-        "bool": [True],
-        "jsonb": ['{"of": "somebody"}'],
+        "bool": [True, False],
+        "jsonb": ['{"of": "somebody"}', json.dumps({"of": text})],
         "halfvec": [np.array([1, 0], dtype=np.float32)],
-        "timestamptz": [datetime.now(UTC)],
+        "jsonpath": [None],
+        "timestamptz": [None, datetime.now(UTC)],  # none: it leaves nothing out
+        "date": [datetime.now(UTC).date()],
         "interval": [timedelta(0)],
+        "int2[]": [[0]],
         "int4[]": [[1, 0, 9]],
-        "uuid[]": [list(of.documents.values())],
-        "text[]": [[text]],
+        "int8[]": [[1, 4_000_000_001]],
+        "float8[]": [[1.0, 1.0]],
+        "uuid[]": [[*of.documents.values(), of.token]],
+        "text[]": [[text, "ready"]],
+        "bytea[]": [[of.digest(state) for state in of.documents]],
     }
     return known[kind]
 

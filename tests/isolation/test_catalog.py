@@ -1,9 +1,15 @@
 """The rules hold in the migrated database, and each of them can fail."""
 
+from uuid import UUID
+
 import asyncpg
 import pytest
 
+from ringfence.db import OwnerTx
+from ringfence.search import tier_queries
 from tests.isolation import catalog
+
+OWN = UUID(int=7)  # has a table of its own
 
 GOOD = """
 create table notes (user_id uuid references users on delete cascade, note_id int, primary key (user_id, note_id));
@@ -109,6 +115,50 @@ SABOTAGE = {
         catalog.grants,
         "job_clock: UPDATE to ringfence_app, which belongs to no tenant",
     ),
+    "grant update (kind) on audit_events to ringfence_app": (
+        catalog.grants,
+        "audit_events: UPDATE to ringfence_app, which only grows",
+    ),
+    "drop policy nobodys on audit_events": (
+        catalog.grants,
+        "audit_events: DELETE to ringfence_system, which only grows",
+    ),
+    "alter policy nobodys on audit_events using (created_at < now() - interval '90 days')": (
+        catalog.grants,
+        "audit_events: DELETE to ringfence_system, which only grows",
+    ),
+    "grant select on embeddings_shared to ringfence_app": (
+        catalog.parts,
+        "embeddings_shared: a part of embeddings is granted",
+    ),
+    f"alter table embeddings_{OWN.hex} disable row level security": (
+        catalog.tables,
+        f"embeddings_{OWN.hex}: row level security is not enabled",
+    ),
+    f"alter table embeddings_{OWN.hex} no force row level security": (
+        catalog.tables,
+        f"embeddings_{OWN.hex}: row level security is not forced",
+    ),
+    f"drop policy tenant on embeddings_{OWN.hex}": (
+        catalog.policies,
+        f"embeddings_{OWN.hex}: 0 permissive policies",
+    ),
+    f"alter policy tenant on embeddings_{OWN.hex} using (true)": (
+        catalog.policies,
+        f"embeddings_{OWN.hex}: policy tenant uses true",
+    ),
+    f"grant select on embeddings_{OWN.hex} to ringfence_app": (
+        catalog.parts,
+        f"embeddings_{OWN.hex}: a part of embeddings_own is granted",
+    ),
+    f"alter table embeddings_{OWN.hex} drop constraint embeddings_own": (
+        catalog.parts,
+        f"embeddings_{OWN.hex}: others' rows may be in it",
+    ),
+    f"alter table embeddings_{OWN.hex} rename to embeddings_{UUID(int=8).hex}": (
+        catalog.parts,
+        f"embeddings_{UUID(int=8).hex}: has another tenant's name",
+    ),
     "create function f() returns bigint language sql security definer as 'select count(*) from notes'": (
         catalog.code,
         "f(): SECURITY DEFINER",
@@ -131,7 +181,11 @@ async def violations(connection: asyncpg.Connection) -> list[str]:
 async def test_the_migrated_database_keeps_every_rule(admin):
     assert await violations(admin) == []
     assert await catalog.tenant_tables(admin) == [
-        "chunks", "documents", "embeddings", "job_lanes", "jobs", "one_time_codes", "users",
+        "answers", "api_keys", "audit_events", "batches", "chats", "chunks", "collections", "documents", "embeddings",
+        "evaluations", "ingestions", "job_lanes", "jobs", "lexical_blocks", "lexical_fresh", "lexical_segments",
+        "live_models", "messages",
+        "one_time_codes", "pinned_passages", "questions_asked", "quotas",
+        "refresh_tokens", "replacements", "sessions", "traces", "users",
     ]  # fmt: skip
 
 
@@ -144,7 +198,9 @@ async def test_exceptions_exist_and_say_why(admin):
 
 async def test_a_good_table_more_breaks_no_rule(admin):
     await admin.execute(f"set role ringfence_owner; {GOOD}")
+    await tier_queries.create_table(OwnerTx(admin), OWN)
     assert await violations(admin) == []
+    assert f"embeddings_{OWN.hex}" in await catalog.tenant_tables(admin, parts=True)
     assert "notes" in await catalog.tenant_tables(admin)
 
 
@@ -154,6 +210,7 @@ async def test_each_rule_can_fail(admin, sabotage):
     await admin.execute("grant create on database " + (await admin.fetchval("select current_database()"))
                         + " to ringfence_owner")  # fmt: skip
     await admin.execute(f"set role ringfence_owner; {GOOD}")
+    await tier_queries.create_table(OwnerTx(admin), OWN)
     await admin.execute(sabotage)
     await admin.execute("reset role")
     assert any(line.startswith(said) for line in await check(admin)), await check(admin)

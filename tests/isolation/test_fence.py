@@ -6,15 +6,22 @@ import asyncpg
 import pytest
 
 from ringfence.db import Database, DatabaseOptions
+from tests.conftest import cloned
 from tests.isolation import catalog
-from tests.isolation.tenants import PROBES, SEED, fingerprint, leaks, two_tenants, widen
+from tests.isolation.tenants import PROBES, SEED, fingerprint, leaks, widen
 
 ALL_PROBES = {*PROBES, "insert"}
 
 
 @pytest.fixture
-async def tenants(admin):
-    return await two_tenants(admin)
+async def database_url(server_url, inhabited):
+    async with cloned(server_url, inhabited.name) as url:
+        yield url
+
+
+@pytest.fixture
+def tenants(inhabited):
+    return inhabited.tenants
 
 
 @pytest.fixture
@@ -138,6 +145,54 @@ async def ends_cancelled(database, tenant):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+# Calls outside of transactions.
+
+CALL = "select a from probe($1, $2) a"
+# As the engine's own functions do it. $2: what happens then.
+PROBE = """
+create function probe(u uuid, how text) returns setof text language plpgsql as $$
+begin
+    perform set_config('app.user_id', u::text, true);
+    if how = 'error' then perform 1 / 0; end if;
+    if how = 'sleep' then perform pg_sleep(60); end if;
+    return query select name from documents;
+end $$
+"""
+
+
+async def call_ends_well(database, tenant):
+    async with database.call(tenant.user_id) as call:
+        assert {row[0] for row in await call.fetch(CALL, "well")} == {tenant.text}
+        assert await call.fetch("select $1::uuid, name from documents") == []
+
+
+async def call_ends_in_an_error(database, tenant):
+    async with database.call(tenant.user_id) as call:
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await call.fetch(CALL, "error")
+
+
+async def call_ends_cancelled(database, tenant):
+    async def sleep():
+        async with database.call(tenant.user_id) as call:
+            await call.fetch(CALL, "sleep")
+
+    task = asyncio.create_task(sleep())
+    await asyncio.sleep(0.05)  # into the query, most likely; if not, the test is weaker, and still true
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("use", [call_ends_well, call_ends_in_an_error, call_ends_cancelled])
+async def test_the_setting_ends_with_its_call(one, admin, tenants, use):
+    await admin.execute(PROBE)
+    await use(one, tenants[0])
+    async with one._app.acquire() as connection:
+        assert not await connection.fetchval("select current_setting('app.user_id', true)")
+        assert await connection.fetch("select from documents") == []
 
 
 @pytest.mark.parametrize("use", [ends_well, ends_in_an_error, ends_in_an_sql_error, ends_cancelled])

@@ -10,10 +10,12 @@ import pytest
 from ringfence import migrations
 from ringfence.db import APP_ROLE, SYSTEM_ROLE, Database, DatabaseOptions, role_url
 from ringfence.errors import SetupError, Unavailable
-from ringfence.migrations import apply, migrate, scripts
-from ringfence.migrations.roles import LOCK, MIN_POSTGRES, prepare
+from ringfence.migrations import Runner, check, hold, migrate, migrator, scripts
+from ringfence.migrations.forms import Pace
+from ringfence.migrations.roles import LOCK, MIN_POSTGRES, fingerprint, prepare
 from tests.conftest import APP_PASSWORD, SYSTEM_PASSWORD, with_database
-from tests.fakes.tcp_proxy import tcp_proxy
+from tests.fakes.tcp_proxy import Proxy, tcp_proxy
+from tests.migrations.later import EXAMPLES, LATER
 
 ALL = [name for name, _ in scripts()]
 # Roles belong to the whole server, so every test must set the same passwords.
@@ -23,26 +25,6 @@ import asyncio, sys
 from ringfence.migrations import migrate
 print(*asyncio.run(migrate(*sys.stdin.read().splitlines())))
 """
-
-
-@pytest.fixture
-async def empty_url(server_url, template):
-    """The administrator's URL of a database in which nothing ever was."""
-    name = f"test_{uuid.uuid4().hex}"
-    admin = await asyncpg.connect(server_url)
-    try:
-        await admin.execute(f"create database {name}")
-        yield with_database(server_url, name)
-        await admin.execute(f"drop database {name} with (force)")
-    finally:
-        await admin.close()
-
-
-@pytest.fixture
-async def empty(empty_url):
-    connection = await asyncpg.connect(empty_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -105,16 +87,17 @@ async def test_a_changed_script_is_refused(database_url, admin):
     assert await refusal(migrate(database_url, *PASSWORDS)) == "migration_changed"
 
 
-async def test_a_script_that_fails_leaves_nothing(admin):
+async def test_a_script_that_fails_leaves_nothing(admin, app_url, system_url):
+    runner = Runner(admin, (app_url, system_url))
     with pytest.raises(asyncpg.DivisionByZeroError):
-        await apply(admin, "9999_bad.sql", "create table bad (); select 1 / 0;")
+        await runner.apply("9999_bad.sql", "create table bad (); select 1 / 0;")
     assert await admin.fetchval("select to_regclass('bad')") is None
     assert await admin.fetchval("select count(*) from migrations where name = '9999_bad.sql'") == 0
-    assert await apply(admin, "9999_good.sql", "create table good ();")
+    assert await runner.apply("9999_good.sql", "create table good ();")
     assert await admin.fetchval("select pg_get_userbyid(relowner) from pg_class where relname = 'good'") == (
         "ringfence_owner"
     )
-    assert not await apply(admin, "9999_good.sql", "create table good ();")
+    assert not await runner.apply("9999_good.sql", "create table good ();")
 
 
 # The server.
@@ -158,18 +141,75 @@ async def test_a_closed_port_is_an_outage():
             await migrate(f"postgresql://a:b@127.0.0.1:{closed.getsockname()[1]}/c", *PASSWORDS)
 
 
-async def test_a_server_lost_midway_is_an_outage(empty_url, empty):
+async def test_a_server_lost_midway_is_an_outage(empty_url, empty, said):
     async with tcp_proxy(empty_url) as proxy:
         await empty.execute("select pg_advisory_lock($1)", LOCK)
-        task = asyncio.create_task(migrate(proxy.url(empty_url), *PASSWORDS))
-        await until(
-            empty,
-            "select count(*) > 0 from pg_locks l, pg_database d where d.oid = l.database and not l.granted"
-            " and d.datname = current_database() and l.locktype = 'advisory'",
-        )
+        task = asyncio.create_task(migrate(proxy.url(empty_url), *PASSWORDS, say=said))
+        await said.until("waiting for another migration")
         await proxy.cut()
         with pytest.raises(Unavailable):
             await task
+
+
+# Alone.
+
+
+async def test_it_waits_for_another_migration_and_not_for_ever(empty_url, empty, said):
+    await empty.execute("select pg_advisory_lock($1)", LOCK)
+    with pytest.raises(Unavailable, match="migration_running"):
+        await migrate(empty_url, *PASSWORDS, pace=Pace(patience=0.1))
+    task = asyncio.create_task(migrate(empty_url, *PASSWORDS, say=said))
+    await said.until("waiting for another migration")
+    await empty.execute("select pg_advisory_unlock($1)", LOCK)
+    assert await asyncio.wait_for(task, 60) == ALL
+    assert sum("waiting" in line for line in said.lines) == 1
+
+
+async def test_who_holds_keeps_migrations_out(database_url, db):
+    async with db.system() as tx, db.system() as other:
+        await hold(tx)
+        await hold(other)
+        with pytest.raises(Unavailable, match="migration_running"):
+            await migrate(database_url, *PASSWORDS, pace=Pace(patience=0.1))
+    async with migrator(database_url, *PASSWORDS), db.system() as tx:
+        with pytest.raises(Unavailable, match="migration_running"):
+            await hold(tx)
+    assert await migrate(database_url, *PASSWORDS) == []
+
+
+class Pooler(Proxy):
+    """Says a process id of its own, as pgbouncer does."""
+
+    async def _pump(self, source, sink):
+        key = b"K\0\0\0\x0c"
+        while data := await source.read(65536):
+            place = data.find(key) + len(key)
+            sink.write(data[:place] + b"\0\0\0\7" + data[place + 4 :] if key in data else data)
+            await sink.drain()
+
+
+async def test_a_pooler_is_refused(database_url):
+    pooler = Pooler(database_url)
+    await pooler.restore()
+    try:
+        assert await refusal(migrate(pooler.url(database_url), *PASSWORDS)) == "database_pooled"
+    finally:
+        await pooler.cut()
+
+
+# What an engine finds.
+
+
+async def test_a_schema_that_is_behind_is_refused_and_one_ahead_is_not(db, admin):
+    async with db.system() as tx:
+        assert await check(tx) == []
+        with pytest.raises(SetupError, match=f"{len(EXAMPLES)} to apply, from {EXAMPLES[0][0]} on") as caught:
+            await check(tx, LATER)
+        assert caught.value.code == "not_migrated"
+        assert await check(tx, []) == ALL
+    await admin.execute("insert into migrations (name, sha256) values ('9999_new.sql', '')")
+    async with db.system() as tx:
+        assert await check(tx) == ["9999_new.sql"]
 
 
 async def test_wrong_logins_are_refused(empty_url):
@@ -210,6 +250,8 @@ async def test_it_may_make_the_roles_itself(empty_url, empty, role):
     connection = await asyncpg.connect(role_url(empty_url, role, "p"))
     try:
         await prepare(connection, {f"{role}_new": "one"})
+        assert await refusal(prepare(connection, {f"{role}_new": "two"})) == "other_secret"
+        await prepare(connection, {f"{role}_new": 'it\'s "two" \\'}, new_secret=True)
         await prepare(connection, {f"{role}_new": 'it\'s "two" \\'})
         login = await asyncpg.connect(role_url(empty_url, f"{role}_new", 'it\'s "two" \\'))
         await login.close()
@@ -222,6 +264,31 @@ async def test_bypassrls_is_taken_away(empty, role):
     await empty.execute(f"alter role {role} bypassrls")
     await prepare(empty, {role: "p"})
     assert not await empty.fetchval("select rolbypassrls from pg_roles where rolname = $1", role)
+
+
+# Several installations on one server.
+
+
+async def test_another_installations_passwords_stay(empty_url, database_url, app_url):
+    await migrate(database_url, *PASSWORDS)
+    for theirs in (("other", SYSTEM_PASSWORD), (APP_PASSWORD, "other"), ("other", "another")):
+        assert await refusal(migrate(empty_url, *theirs)) == "other_secret"
+    await (await asyncpg.connect(app_url)).close()
+    assert await migrate(empty_url, *PASSWORDS, new_secret=True) == ALL  # the same secret is no new one
+
+
+async def test_a_role_of_before_is_taken_over(empty, role):
+    await empty.execute(f"comment on role {role} is 'as the DBA had it'")
+    await prepare(empty, {role: "p"})
+    mark = await empty.fetchval("select shobj_description(oid, 'pg_authid') from pg_roles where rolname = $1", role)
+    assert mark == f"ringfence password {fingerprint(role, 'p')}"
+    assert await refusal(prepare(empty, {role: "q"})) == "other_secret"
+
+
+def test_a_fingerprint_tells_passwords_and_roles_apart():
+    marks = {fingerprint(role, password) for role in ("a", "b") for password in ("p", "q")}
+    assert len(marks) == 4
+    assert fingerprint("a", "p") in marks
 
 
 # Several databases of one server at once: the lock is each database's own, the roles are not.
@@ -253,4 +320,5 @@ async def test_a_server_that_always_fails_is_not_asked_for_ever(empty):
 
 
 def test_the_runner_stays_small():
-    assert len(Path(migrations.__file__).read_text(encoding="utf-8").splitlines()) <= 80
+    for file in Path(migrations.__file__).parent.glob("*.py"):
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 250, file

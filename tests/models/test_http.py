@@ -8,9 +8,11 @@ from contextlib import aclosing
 import httpx2
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from ringfence.errors import Invalid, RingfenceError, SetupError, Unavailable
 from ringfence.models.base import ChatModel, Embedder, Message
+from ringfence.models.batches import BatchLimits
 from ringfence.models.http import MAX_BODY_BYTES, MAX_LINE_BYTES, LineSplitter, ModelServer, Timeouts
 from ringfence.models.ollama import OllamaChat, OllamaEmbedder
 from ringfence.models.openai import OpenAIChat, OpenAIEmbedder
@@ -423,8 +425,41 @@ async def test_vectors_come_in_order_in_batches_and_of_length_one(embedder: Make
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     assert [len(request.body["input"]) for request in server.embeddings] == [32, 32, 6]
-    one_by_one = await embedder(batch_size=1).embed(texts)
+    one_by_one = await embedder(limits=BatchLimits(texts=1)).embed(texts)
     np.testing.assert_array_equal(vectors, one_by_one)
+
+
+async def test_a_request_holds_no_more_tokens_than_its_limit(embedder: MakeEmbedder, server: FakeServer) -> None:
+    texts = ["six words are eighteen letters, so", "字字字字字字字字字字字字", "x" * 300, "a", "b"]
+    assert (await embedder(limits=BatchLimits(texts=3, tokens=24)).embed(texts)).shape == (5, 64)
+    sent = [request.body["input"] for request in server.embeddings]
+    assert sent == [texts[:2], texts[2:3], texts[3:]]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_refused_batch_goes_in_halves_and_later_ones_are_smaller(
+    embedder: MakeEmbedder, server: FakeServer, status: int
+) -> None:
+    texts = [f"word{number}" for number in range(10)]
+    model = embedder(limits=BatchLimits(texts=8))
+    expected = await embedder().embed(texts)
+    server.requests.clear()
+    server.script_embeddings(status=status, times=2)
+    with capture_logs() as logs:
+        np.testing.assert_array_equal(await model.embed(texts), expected)
+    assert [len(request.body["input"]) for request in server.embeddings] == [8, 4, 2, 2, 4, 2]
+    assert [entry["texts"] for entry in logs] == [2]
+    assert model.batch_texts == 2
+    assert (await model.embed(texts)).shape == (10, 64)
+    assert [len(request.body["input"]) for request in server.embeddings][6:] == [2] * 5
+
+
+async def test_one_text_that_is_refused_costs_no_smaller_batches(embedder: MakeEmbedder, server: FakeServer) -> None:
+    model = embedder(limits=BatchLimits(texts=4))
+    server.script_embeddings(status=400)
+    assert (await failing_embed(model, ["a", "b", "c"])).code == "model_rejected"
+    assert [len(request.body["input"]) for request in server.embeddings] == [3, 2, 1]
+    assert model.batch_texts == 4
 
 
 async def test_alike_texts_are_near(embedder: MakeEmbedder) -> None:
@@ -466,7 +501,7 @@ async def test_vectors_that_can_not_be(embedder: MakeEmbedder, server: FakeServe
 async def test_batches_of_different_dimensions(embedder: MakeEmbedder, server: FakeServer) -> None:
     server.script_embeddings(vectors=[[1.0, 0.0]], times=1)
     server.script_embeddings(vectors=[[1.0]], times=1)
-    assert (await failing_embed(embedder(batch_size=1), ["a", "b"])).code == "wrong_vector_shape"
+    assert (await failing_embed(embedder(limits=BatchLimits(texts=1)), ["a", "b"])).code == "wrong_vector_shape"
 
 
 def test_lines_end_with_lf_or_crlf() -> None:

@@ -171,3 +171,8 @@ async def test_one_thread_per_cpu_by_default(files: dict[str, Path]) -> None:
 def test_the_graph_needs_all_weights() -> None:
     with pytest.raises(KeyError, match=r"embeddings\.word_embeddings\.weight"):
         build({})
+
+
+async def test_it_says_how_it_reads(embedder: MiniLM) -> None:
+    assert (embedder.max_tokens, embedder.ruler.specials, embedder.batch_texts) == (256, 2, 32)
+    assert embedder.ruler.count("How high is the fence?") == 6

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from ringfence.errors import Unavailable
-from ringfence.models.base import ChatModel, Embedder, Message
+from ringfence.models.base import ChatModel, Embedder, Message, Usage
 from ringfence.models.ollama import OllamaChat, OllamaEmbedder
+from ringfence.models.tokens import Estimate
 from tests.fakes.model_server import ModelServer, model_server
 
 
@@ -29,8 +30,8 @@ async def answer(model: ChatModel) -> str:
 
 async def test_names_and_window(chat: ChatModel, server: ModelServer) -> None:
     assert (chat.name, chat.context_tokens) == ("llama3.2", 4096)
-    embedder: Embedder = OllamaEmbedder(server.url, "nomic-embed-text")
-    assert embedder.name == "ollama/nomic-embed-text"
+    embedder: Embedder = OllamaEmbedder(server.url, "nomic-embed-text", languages=frozenset({"en"}))
+    assert (embedder.name, embedder.languages) == ("ollama/nomic-embed-text", {"en"})
     await embedder.close()
 
 
@@ -76,6 +77,21 @@ async def test_the_documented_stream(chat: ChatModel, server: ModelServer) -> No
     assert await answer(chat) == "The sky."
 
 
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (b'"prompt_eval_count":812,"eval_count":24', [Usage(812, 24)]),
+        (b'"eval_count":24', []),  # as some versions say it of a prompt that they know already
+    ],
+)
+async def test_what_an_answer_took(chat: ChatModel, server: ModelServer, last: bytes, told: list[Usage]) -> None:
+    server.script(raw=[b'{"message":{"content":"Yes."},"done":false}\n{"message":{},"done":true,' + last + b"}\n"])
+    heard: list[Usage] = []
+    pieces = chat.stream([Message("user", "Hi")], max_tokens=7, spent=heard.append)
+    assert "".join([piece async for piece in pieces]) == "Yes."
+    assert heard == told
+
+
 async def test_an_answer_may_end_without_a_message(chat: ChatModel, server: ModelServer) -> None:
     server.script(raw=[b'{"model":"llama3.2","done":true,"done_reason":"load"}\n'])
     assert await answer(chat) == ""
@@ -86,3 +102,13 @@ async def test_a_last_line_that_is_not_whole(chat: ChatModel, server: ModelServe
     with pytest.raises(Unavailable) as caught:
         await answer(chat)
     assert caught.value.code == "model_broke_off"
+
+
+async def test_an_embedder_measures_by_an_estimate_unless_it_is_told_otherwise() -> None:
+    given = Estimate()
+    for ruler in (None, given):
+        embedder = OllamaEmbedder("http://127.0.0.1:9", "m", ruler=ruler)
+        assert isinstance(embedder.ruler, Estimate)
+        assert (embedder.ruler is given) == (ruler is given)
+        assert embedder.max_tokens is None
+        await embedder.close()

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from ringfence.errors import Invalid, Unavailable
-from ringfence.models.base import ChatModel, Embedder, Message
+from ringfence.models.base import ChatModel, Embedder, Message, Usage
 from ringfence.models.openai import OpenAIChat, OpenAIEmbedder
+from ringfence.models.tokens import Estimate
 from tests.fakes.model_server import ModelServer, model_server
 
 
@@ -114,6 +115,33 @@ async def test_streams_as_servers_send_them(
     assert await answer(chat) == "The sky."
 
 
+LATE = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":2}}\n\n'
+COUNTED = b'data: {"choices":[],"usage":{"prompt_tokens":812,"completion_tokens":24,"total_tokens":836}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ([STREAM + STOP + COUNTED + DONE], [(812, 24)]),
+        ([STREAM + STOP, COUNTED, DONE], [(812, 24)]),
+        ([STREAM + LATE], [(9, 2)]),
+        ([STREAM + LATE + COUNTED + DONE], [(9, 2), (812, 24)]),
+        ([STREAM + STOP + USAGE + DONE], []),
+        ([STREAM + STOP + b"data: nonsense\n\n" + COUNTED], []),
+        ([STREAM + STOP], []),
+    ],
+)
+async def test_what_an_answer_took_is_asked_for_and_told(
+    chat: ChatModel, server: ModelServer, body: list[bytes], told: list[tuple[int, int]]
+) -> None:
+    server.script(raw=body)
+    heard: list[Usage] = []
+    pieces = chat.stream([Message("user", "Hi")], max_tokens=7, spent=heard.append)
+    assert "".join([piece async for piece in pieces]) == "The sky."
+    assert heard == [Usage(prompt, completion) for prompt, completion in told]
+    assert server.requests[0].body["stream_options"] == {"include_usage": True}
+
+
 async def test_text_in_the_last_chunk(chat: ChatModel, server: ModelServer) -> None:
     server.script(raw=[b'data: {"choices":[{"delta":{"content":"Yes."},"finish_reason":"length"}]}\n\n'])
     assert await answer(chat) == "Yes."
@@ -140,3 +168,13 @@ async def test_an_event_without_end(chat: ChatModel, server: ModelServer) -> Non
     with pytest.raises(Unavailable) as caught:
         await answer(chat)
     assert caught.value.code == "model_malformed"
+
+
+async def test_an_embedder_measures_by_an_estimate_unless_it_is_told_otherwise() -> None:
+    given = Estimate()
+    for ruler in (None, given):
+        embedder = OpenAIEmbedder("http://127.0.0.1:9", "m", ruler=ruler)
+        assert isinstance(embedder.ruler, Estimate)
+        assert (embedder.ruler is given) == (ruler is given)
+        assert embedder.max_tokens is None
+        await embedder.close()

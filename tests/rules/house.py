@@ -11,7 +11,7 @@ SRC = ROOT / "src" / "ringfence"
 
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 500
-TX_TYPES = {"TenantTx", "SystemTx", "OwnerTx"}
+TX_TYPES = {"TenantTx", "TenantCall", "SystemTx", "OwnerTx"}
 
 # A statement is written in one case; prose ("Select a file from …") is not taken for one.
 _THINGS = "table|index|role|user|database|extension|schema|policy|function|view|type|trigger|default|sequence|domain"
@@ -137,7 +137,7 @@ def may_hold_sql(name: str) -> bool:
     return (
         name in {"jobs.py", "mail.py", "limits.py", "db.py"}
         or name.startswith("migrations/")
-        or re.fullmatch(r"\w+/queries\.py", name) is not None
+        or re.fullmatch(r"\w+/(\w+_)?queries\.py", name) is not None
     )
 
 
@@ -146,6 +146,14 @@ def misplaced_sql(name: str, source: str) -> list[str]:
     if may_hold_sql(name):
         return []
     return [f"{name}:{line}: {text.strip()[:60]!r}" for line, text in _strings(ast.parse(source)) if is_sql(text)]
+
+
+_STAR = re.compile(r"\b(?:select|returning)\s+(?:\w+\.)?\*", re.IGNORECASE)
+
+
+def starred(source: str) -> list[str]:
+    """Statements that name no columns: prepared ones fail, once a connection, when a migration adds a column."""
+    return [f"{line}: {text.strip()[:60]!r}" for line, text in _strings(ast.parse(source)) if _STAR.search(text)]
 
 
 def _first_types(function: Function) -> set[str]:
@@ -198,6 +206,24 @@ def tenant_queries_without_user(source: str) -> list[str]:
     return missing
 
 
+_FENCED_CALL = re.compile(r"\s*select [\w\s,]+ from \w+\(\$1[,)][^()]*\)?\s*", re.DOTALL)
+
+
+def calls_without_tenant(source: str) -> list[str]:
+    """Statements run with a `TenantCall` that are more, or less, than the call of a function for the tenant."""
+    tree = ast.parse(source)
+    constants = _constants(tree)
+    found = []
+    for function in _functions(tree):
+        if _first_types(function) != {"TenantCall"}:
+            continue
+        used = [text for _, text in _strings(function)]
+        used += [constants[n.id] for n in ast.walk(function) if isinstance(n, ast.Name) and n.id in constants]
+        found += [f"{function.name}: {sql.strip()[:60]!r}" for sql in used if is_sql(sql)
+                  and not _FENCED_CALL.fullmatch(sql)]  # fmt: skip
+    return found
+
+
 def _dotted(node: ast.expr) -> str:
     return ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
 
@@ -222,7 +248,7 @@ def minted_user_ids(name: str, source: str) -> list[str]:
 
 def settings_imports(name: str, source: str) -> list[str]:
     """Imports of the settings object where only slices of it may be known."""
-    if name in {"settings.py", "services.py", "worker.py", "mcp.py"} or name.startswith("cli"):
+    if name in {"settings.py", "worker.py", "mcp.py"} or name.startswith(("cli", "services/")):
         return []
     found = []
     for node in ast.walk(ast.parse(source)):
@@ -237,24 +263,38 @@ def settings_imports(name: str, source: str) -> list[str]:
     return found
 
 
-_PURE = {  # constructors of constants, types, `router`, `app` and `log`: nothing happens when they are called
+# Constructors of constants, types, `router`, `app`, `log` and its like (metrics, `tracing`): nothing happens when they
+# are called.
+_PURE = {
     "APIRouter",
+    "AfterValidator",
+    "BeforeValidator",
+    "CollectorRegistry",
+    "Counter",
     "Decimal",
     "Field",
+    "Gauge",
+    "HTTPBearer",
+    "Histogram",
     "Limits",
     "MappingProxyType",
     "NewType",
-    "OAuth2PasswordBearer",
     "ParamSpec",
     "Path",
+    "PlatformCollector",
+    "ProcessCollector",
     "PurePosixPath",
+    "Rate",
     "Struct",
     "Template",
     "Timeout",
     "TypeAdapter",
+    "Tracing",
     "TypeVar",
     "Typer",
     "UUID",
+    "attrgetter",
+    "chr",
     "compile",
     "encode",
     "escape",
@@ -264,6 +304,7 @@ _PURE = {  # constructors of constants, types, `router`, `app` and `log`: nothin
     "join",
     "json_schema",
     "lower",
+    "predicate",
     "range",
     "timedelta",
     "tuple",
@@ -351,12 +392,12 @@ def module_state(source: str) -> list[str]:
 
 
 def prints(name: str, source: str) -> list[str]:
-    """Writing to the terminal outside the command line."""
+    """Writing to the terminal outside the command line. The log writes to a descriptor that it is given."""
     if name.startswith("cli"):
         return []
     tree = ast.parse(source)
     found = [f"{name}:{call.lineno}: print" for called, call in _calls(tree) if called in {"print", "pprint.pprint"}]
-    streams = {"sys.stdout"} if name == "telemetry.py" else {"sys.stdout", "sys.stderr"}  # the log goes to stderr
+    streams = {"sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__"}
     return found + [
         f"{name}:{n.lineno}: {_dotted(n)}"
         for n in ast.walk(tree)
@@ -376,11 +417,14 @@ def unfinished(source: str) -> list[str]:
 _HOSTS = ("files.python" + "hosted", "py" + "pi.org", "registry.npm" + "js", "deb.deb" + "ian", "gh" + "cr.io")
 _HOST = re.compile("|".join(re.escape(host) for host in _HOSTS))
 _MACHINE = re.compile(r"(?<![\w.$}~-])/(?:" + "|".join(("work", "root", "opt/py" + "pi")) + r")(?:/|\b(?=[-\"'`\s]))")
-_NAMES_SOURCES = re.compile(r"src/ringfence/embedded/weights\b[^/]*(/.*)?")
+_NAMES_SOURCES = re.compile(r"src/ringfence/embedded/weights\b[^/]*(/.*)?|\.github/workflows/release\.yml")
 
 
 def strange_places(name: str, source: str) -> list[str]:
-    """Paths of one machine, and hosts of package registries (only the manifest of model weights names its sources)."""
+    """Paths of one machine, and hosts of package registries.
+
+    Only the manifest of model weights names its sources, and the release where it goes.
+    """
     patterns = (_MACHINE,) if _NAMES_SOURCES.fullmatch(name) else (_MACHINE, _HOST)
     return [
         f"{name}:{number}: {match[0]}"

@@ -1,5 +1,6 @@
 """The bootstrap decides what to do offline: a recorder stands in for uv, which is a stranger's program."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -16,7 +17,16 @@ case "$*" in
 "python find"*) [ -n "${FAKE_PYTHON:-}" ] && echo "$FAKE_PYTHON" ;;
 "python install"*) exit 2 ;;
 venv*) rm -rf .venv && mkdir -p .venv/bin && cp /bin/sh .venv/bin/python ;;
-*sync*) [ -z "${FAKE_FAILURE:-}" ] ;;
+*sync*)
+    [ -z "${FAKE_FAILURE:-}" ] || exit 2
+    [ -z "${FAKE_AUTHORITY:-}" ] || [ -n "${UV_SYSTEM_CERTS:-}${SSL_CERT_FILE:-}" ] || exit 2 ;;
+esac
+"""
+OLD_PIP = """#!/bin/sh
+echo "$* PIP_CERT=${PIP_CERT:-}" >>"$RECORD.pip"
+case "$*" in
+"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$UV" "$3/bin/uv" ;;
+"-m pip install "*) [ -n "${PIP_CERT:-}" ] ;;
 esac
 """
 FILES = [
@@ -70,6 +80,12 @@ def clone(tmp_path: Path) -> Clone:
     return Clone(root, programs, tmp_path / "record")
 
 
+BUNDLES = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+]
 ANEW = ["venv", "pip sync", "pip install"]
 IN_PLACE = ["pip sync", "pip install"]
 
@@ -139,6 +155,46 @@ def test_a_python_that_was_removed_is_replaced(clone: Clone) -> None:
     (clone.root / ".venv" / "bin" / "python").unlink()
     assert clone.run().returncode == 0
     assert clone.calls == ANEW
+
+
+def test_a_registry_of_a_private_authority(clone: Clone) -> None:
+    answer = clone.run(FAKE_AUTHORITY="of a company")
+    assert answer.returncode == 0
+    assert clone.calls == ["venv", "pip sync", "pip sync", "pip install"]
+    assert "Once more, with the system's certificates" in answer.stderr
+
+
+@pytest.mark.parametrize("setting", ["SSL_CERT_FILE", "SSL_CERT_DIR", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS"])
+def test_who_says_whom_to_trust_is_not_overruled(clone: Clone, setting: str) -> None:
+    assert clone.run(FAKE_FAILURE="yes", **{setting: "/some/certificates"}).returncode != 0
+    assert clone.calls == ["venv", "pip sync"]
+
+
+def test_an_old_pip_is_told_of_the_systems_certificates(clone: Clone, tmp_path: Path) -> None:
+    if not any(Path(path).exists() for path in BUNDLES):  # macOS has its own store: there is nothing to tell pip of
+        pytest.skip("this system keeps its certificates in no usual place")
+    recorder = (clone.programs / "uv").rename(tmp_path / "uv")
+    (clone.programs / "python3").write_text(OLD_PIP)
+    (clone.programs / "python3").chmod(0o755)
+    (clone.root / "scripts" / "uv.txt").write_text("uv\n")
+    path = f"{clone.programs}:{_without_uv(tmp_path / 'system')}"
+    answer = clone.run("uv", UV=str(recorder), PATH=path)
+    assert answer.stdout == f"{clone.root}/.tools/uv\n"
+    tried = [line for line in Path(f"{clone.record}.pip").read_text().splitlines() if "install" in line]
+    assert [line.rpartition("PIP_CERT=")[2] in BUNDLES for line in tried] == [False, True]
+
+
+def _without_uv(folder: Path) -> Path:
+    """The system's programs that the bootstrap uses, without a uv that may be among them."""
+    folder.mkdir()
+    for program in ("sh", "cat", "cmp", "cp", "dirname", "flock", "mkdir", "mv", "rm", "tail"):
+        (folder / program).symlink_to(shutil.which(program, path="/usr/bin:/bin") or "")
+    return folder
+
+
+def test_verification_is_never_turned_off() -> None:
+    for program in (house.ROOT / "scripts" / "bootstrap", house.ROOT / "bench" / "setup"):
+        assert not re.search(r"trusted-host|insecure|TRUSTED_HOST|INSECURE", program.read_text())
 
 
 def test_without_a_new_python_it_says_so(clone: Clone) -> None:

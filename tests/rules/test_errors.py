@@ -14,15 +14,22 @@ KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type) a
 # Built from parts, said by foreign checks, or given as event codes.
 OTHERS = {
     "bad_request", "method_not_allowed", "not_found", "model_empty", "server_error", "weights_missing",
-    "weights_unavailable", "postgres_init_failed", "postgres_start_failed",
+    "range_not_satisfiable", "weights_unavailable", "postgres_init_failed", "postgres_start_failed",
 }  # fmt: skip
 
 
 def raised(source: str) -> set[str]:
     """Constant codes given to an error's constructor."""
-    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args)
-    named = (node.args[0] for node in calls if getattr(node.func, "id", "") in KINDS | {"DemoFailed"})
-    return {node.value for node in named if isinstance(node, ast.Constant)}
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    raised = [call.args[0] for call in calls if call.args and _name(call) in KINDS | {"DemoFailed"}]
+    streamed = [
+        word.value for call in calls if _name(call) == "ErrorEvent" for word in call.keywords if word.arg == "code"
+    ]
+    return {node.value for node in raised + streamed if isinstance(node, ast.Constant)}
+
+
+def _name(call: ast.Call) -> str:
+    return getattr(call.func, "id", "")
 
 
 def listed() -> set[str]:

@@ -19,6 +19,10 @@ def test_sql_lives_in_its_places(path: Path) -> None:
     assert house.misplaced_sql(house.name_of(path), path.read_text()) == []
 
 
+def test_queries_name_their_columns(path: Path) -> None:
+    assert house.starred(path.read_text()) == []
+
+
 def test_every_query_takes_a_transaction(path: Path) -> None:
     if path.name == "queries.py":
         assert house.queries_without_tx(path.read_text()) == []
@@ -26,6 +30,10 @@ def test_every_query_takes_a_transaction(path: Path) -> None:
 
 def test_tenant_queries_name_the_tenant_beside_the_policy(path: Path) -> None:
     assert house.tenant_queries_without_user(path.read_text()) == []
+
+
+def test_calls_are_of_functions_that_take_the_tenant(path: Path) -> None:
+    assert house.calls_without_tenant(path.read_text()) == []
 
 
 def test_only_ids_mints_a_user_id(path: Path) -> None:

@@ -14,7 +14,7 @@ from packaging.version import Version
 from tests.rules import house
 
 DECISIONS = sorted((house.ROOT / "docs" / "decisions").glob("*.md"))
-LOCKS = ["requirements.txt", "requirements-dev.txt", "scripts/build.txt", "scripts/uv.txt"]
+LOCKS = ["requirements.txt", "requirements-dev.txt", "scripts/build.txt", "scripts/release.txt", "scripts/uv.txt"]
 
 
 def lines_of_all_functions() -> list[int]:
@@ -103,4 +103,19 @@ def test_the_two_locks_agree() -> None:
 def test_the_lock_holds_nothing_that_nobody_asks_for() -> None:
     blocks = re.split(r"\n(?=\w)", (house.ROOT / "requirements.txt").read_text())
     direct = {canonicalize_name(block.partition("==")[0]) for block in blocks if "ringfence (pyproject.toml)" in block}
-    assert direct == {canonicalize_name(Requirement(text).name) for text in project()["project"]["dependencies"]}
+    asked = project()["project"]["dependencies"] + project()["project"]["optional-dependencies"]["eval"]
+    assert direct == {canonicalize_name(Requirement(text).name) for text in asked}
+
+
+def undecided(requirements: list[str], decisions: str) -> list[str]:
+    """Dependencies that no decision names; a family is named as one."""
+    words = set(re.findall(r"[a-z0-9-]+", decisions.lower()))
+    names = [canonicalize_name(Requirement(text).name) for text in requirements]
+    return [name for name in names if not words & {name, re.sub(r"^(opentelemetry)-.*", r"\1", name)}]
+
+
+def test_a_decision_names_each_dependency() -> None:
+    data = project()["project"]
+    wanted = data["dependencies"] + [text for extra in data["optional-dependencies"].values() for text in extra]
+    assert undecided(wanted, "\n".join(path.read_text() for path in DECISIONS)) == []
+    assert undecided(["left-pad>=1", "fastapi>=1"], "FastAPI, of course; we pad on the left") == ["left-pad"]

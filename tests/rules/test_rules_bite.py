@@ -64,10 +64,23 @@ def test_prose_is_no_sql(prose: str) -> None:
     assert not house.is_sql(prose)
 
 
-@pytest.mark.parametrize("name", ["search/scan.py", "services.py", "answers/more/queries.py", "queries.py"])
+@pytest.mark.parametrize("name", ["search/scan.py", "services/api.py", "answers/more/queries.py", "queries.py"])
 def test_built_sql_is_found_and_docstrings_are_not(name: str) -> None:
     assert house.misplaced_sql(name, 'x = f"select {column} from t"') != []
     assert house.misplaced_sql(name, 'def f():\n    """select 1 from t"""') == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("select * from t", True),
+        ("insert into t (a) values ($1) returning *", True),
+        ("with x as (SELECT t.* from t) select a from x", True),
+        ("select count(*), a * 2 from t", False),
+    ],
+)
+def test_stars_are_found(sql: str, *, found: bool) -> None:
+    assert bool(house.starred(f"x = {sql!r}")) == found
 
 
 @pytest.mark.parametrize("name", ["jobs.py", "mail.py", "limits.py", "db.py", "migrations/__init__.py"])
@@ -123,7 +136,7 @@ def test_minting_is_found(source: str) -> None:
 )
 def test_settings_imports_are_found(source: str) -> None:
     assert len(house.settings_imports("search/service.py", source)) == 1
-    assert house.settings_imports("services.py", source) == []
+    assert house.settings_imports("services/api.py", source) == []
     assert house.settings_imports("cli/serve.py", source) == []
 
 
@@ -162,6 +175,8 @@ def test_effects_at_import_are_found(source: str) -> None:
         "router = APIRouter(prefix='/x')",
         "X = re.compile('x')",
         "NAMES = frozenset({'a'})",
+        "REGISTRY = CollectorRegistry()\nASKED = Counter('asked_total', 'Asked.', registry=REGISTRY)",
+        "tracing = Tracing()",
         "type A = int",
         "if TYPE_CHECKING:\n    import a",
         "if __name__ == '__main__':\n    main()",
@@ -198,11 +213,13 @@ def test_constants_are_no_state(source: str) -> None:
     assert house.module_state(source) == []
 
 
-@pytest.mark.parametrize("source", ["print('x')", "sys.stdout.write('x')", "f(sys.stderr)", "pprint.pprint(x)"])
+@pytest.mark.parametrize(
+    "source", ["print('x')", "sys.stdout.write('x')", "f(sys.stderr)", "f(sys.__stdout__)", "pprint.pprint(x)"]
+)
 def test_printing_is_found(source: str) -> None:
     assert len(house.prints("worker.py", source)) == 1
     assert house.prints("cli/ask.py", source) == []
-    assert len(house.prints("telemetry.py", source)) == ("stderr" not in source)
+    assert len(house.prints("telemetry/logs.py", source)) == 1
     assert house.prints("worker.py", "log.info('x')\nblueprint('x')") == []
 
 
@@ -233,8 +250,10 @@ def test_ordinary_paths_are_left_alone() -> None:
         assert house.strange_places("docs/a.md", line) == []
 
 
-def test_only_the_manifest_of_weights_names_its_sources() -> None:
+def test_only_the_manifest_of_weights_names_its_sources_and_the_release_where_it_goes() -> None:
     line = "https://py" + "pi.org/simple"
+    assert house.strange_places(".github/workflows/release.yml", "gh" + "cr.io/x") == []
+    assert house.strange_places(".github/workflows/ci.yml", "gh" + "cr.io/x") != []
     assert house.strange_places("src/ringfence/embedded/weights.py", line) == []
     assert house.strange_places("src/ringfence/embedded/weights.toml", "/ro" + "ot/x") != []
     assert house.strange_places("src/ringfence/embedded/weightsx.py", line) != []
@@ -253,3 +272,19 @@ def test_decision_pages() -> None:
 def test_a_lock_or_setting_touches_no_table() -> None:
     source = "async def f(tx: TenantTx): await tx.execute('select pg_advisory_xact_lock($1)')"
     assert house.tenant_queries_without_user(source) == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "count"),
+    [
+        ("select a, b from f($1, $2)", 0),
+        ("select a from f($1)", 0),
+        ("select a from f($2, $1)", 1),
+        ("select a from f($1) join documents using (a)", 1),
+        ("select a from documents where user_id = $1", 1),
+    ],
+)
+def test_what_is_no_call_for_the_tenant_is_found(sql: str, count: int) -> None:
+    body = f"_SQL = {sql!r}\nasync def q(call: TenantCall): return await call.fetch(_SQL)"
+    assert len(house.calls_without_tenant(body)) == count
+    assert house.calls_without_tenant(body.replace("TenantCall", "TenantTx")) == []

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, SecretStr, create_model
 from pydantic.fields import FieldInfo
 
-from ringfence.settings import Settings
+from ringfence.settings import Items, Settings
 
 ROOT = Path(__file__).parents[2]
 VALUE = "a value that nobody may ever see in print"
@@ -95,6 +95,8 @@ def test_units_and_values_come_from_the_code() -> None:
         (bool, Field(default=True), "| `true` | `true`, `false` |"),
         (list[str], Field(default=["a", "b"]), '| `["a", "b"]` |  |'),
         (list[str], Field(default=[]), "| `[]` |  |"),
+        (Items, Field(default=("a", "b")), "| `a,b` | any number, between commas |"),
+        (Items, Field(default=()), "| unset | any number, between commas |"),
         (Path, Field(default=Path("a/b")), "| `a/b` |  |"),
         (int, Field(default=1, le=9), "| `1` | 9 or less |"),
         (str | int, Field(default="a|b"), r"| `a\|b` |  |"),

@@ -4,9 +4,9 @@ import pytest
 
 from ringfence import jobs
 from ringfence.documents.chunker import Chunk
-from ringfence.documents.queries import add, add_chunks, ready, start
+from ringfence.documents.queries import add, add_chunks, progress, ready, start
 from ringfence.documents.service import IngestPayload
-from ringfence.errors import SetupError
+from ringfence.errors import Invalid, SetupError
 from ringfence.ids import new_document_id, new_user_id
 from ringfence.models.openai import OpenAIEmbedder
 from ringfence.models.registry import EmbeddingModels
@@ -44,7 +44,8 @@ async def store(db, embedder, user_id, texts, *, publish=True):
     async with db.tenant(user_id) as tx:
         await add(tx, document_id, name="a.txt", media_type="text/plain", size=1, sha256=document_id.bytes * 2)
         assert await start(tx, document_id, job.token)
-        await add_chunks(tx, document_id, model_id, chunks, vectors)
+        await add_chunks(tx, document_id, chunks, {model_id: vectors})
+        await progress(tx, document_id, job.token, pages=1, done=1, chunks=len(texts))
         if publish:
             await ready(tx, document_id, job.token)
     return document_id
@@ -69,6 +70,22 @@ async def test_nothing_of_another_tenant_is_found(db, admin, embedder):
     await store(db, embedder, bob, ["The telescope is repaired by Ines."])
     [only] = await Search(db, embedder).passages(bob, "Who repairs the oven?", 8)
     assert "telescope" in only.text
+
+
+async def test_a_search_may_be_kept_to_some_documents(db, admin, embedder):
+    ada, bob = await tenant(db, admin), await tenant(db, admin)
+    first, second = [await store(db, embedder, ada, [fact]) for fact in FACTS[:2]]
+    foreign = await store(db, embedder, bob, FACTS)
+    search = Search(db, embedder)
+    assert {hit.document_id for hit in (await search.find(ada, "oven", 8)).passages} == {first, second}
+    assert [hit.document_id for hit in (await search.find(ada, " oven ", 8, [first])).passages] == [first]
+    assert (await search.find(ada, "oven", 8, [foreign])).passages == ()
+
+
+@pytest.mark.parametrize("query", ["", " \n", "x" * 4001, "a\0b", "\ud800"])
+async def test_what_is_no_query_is_refused(db, embedder, query):
+    with pytest.raises(Invalid, match="bad_query"):
+        await Search(db, embedder).find(new_user_id(), query, 8)
 
 
 async def test_a_document_is_found_only_once_it_is_ready(db, admin, embedder):
@@ -96,18 +113,3 @@ async def test_a_models_number_stays(db):
     assert await registry.number("two", 3) != first
     with pytest.raises(SetupError, match="model_dimensions"):
         await registry.number("one", 4)
-
-
-async def test_the_search_reads_one_tenants_vectors_through_the_primary_key(db, admin, embedder):
-    from ringfence.search.queries import _NEAREST
-
-    user_id = await tenant(db, admin)
-    await store(db, embedder, user_id, FACTS)
-    for _ in range(3):
-        await store(db, embedder, await tenant(db, admin), [f"{n} {text}" for n in range(200) for text in FACTS])
-    await admin.execute("analyze")
-    vector = (await embedder.embed(["oven"]))[0]
-    async with db.tenant(user_id) as tx:
-        plan = "\n".join(row[0] for row in await tx.fetch(f"explain (costs off) {_NEAREST}", user_id, 1, vector, 8))
-    assert "Seq Scan on embeddings" not in plan
-    assert "embeddings_pkey" in plan

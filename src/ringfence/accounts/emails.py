@@ -1,10 +1,14 @@
 """Addresses: what is accepted, and when two of them are the same."""
 
+import hashlib
 from dataclasses import dataclass
 
 from email_validator import EmailNotValidError, validate_email
 
 from ringfence.errors import Invalid
+
+MAX_LENGTH = 254
+"""RFC 5321, 4.5.3.1.3, without the angle brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,19 @@ def parse(text: str) -> Email:
     Raises:
         Invalid: `invalid_email`, with what is wrong.
     """
+    if len(text) > MAX_LENGTH:  # before it is looked at, which may take long
+        raise Invalid("invalid_email", f"A mail address has {MAX_LENGTH} characters at most.")
     try:
         found = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
     except EmailNotValidError as error:
         raise Invalid("invalid_email", f"This is no mail address that can be used. {error}") from None
     wire = f"{found.local_part}@{found.ascii_domain}"
     return Email(shown=found.normalized, wire=wire, key=wire.casefold())
+
+
+def key_or_none(text: str) -> str:
+    """The key to look for; of what is no address, one of its own that no account has."""
+    try:
+        return parse(text).key
+    except Invalid:
+        return "? " + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

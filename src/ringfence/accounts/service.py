@@ -5,41 +5,27 @@ that row alone: whoever registers somebody else's address gains nothing when tha
 Neither answers nor work tell whether an address has an account; only its mailbox is told.
 """
 
-import hmac
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 
-from ringfence import jobs
-from ringfence import mail as mails
-from ringfence.accounts import codes, emails, queries
-from ringfence.accounts.codes import CodePurpose
+from ringfence.accounts import credential_queries, emails, queries
+from ringfence.accounts.audit import NOBODY, AuditKind, record
+from ringfence.accounts.codes import RESEND_SECONDS, CodePurpose, OneTimeCodes
+from ringfence.accounts.credential_queries import Attempt
 from ringfence.accounts.emails import Email
-from ringfence.accounts.passwords import Passwords, require_acceptable
-from ringfence.accounts.queries import Account, Attempt
-from ringfence.accounts.tokens import AccessToken, AccessTokens
-from ringfence.db import Database
-from ringfence.errors import Invalid, Unauthenticated
+from ringfence.accounts.letters import Letter, Letters
+from ringfence.accounts.passwords import Passwords
+from ringfence.accounts.queries import Account, Credentials
+from ringfence.accounts.sessions import Begun, Device, Sessions, Tokens
+from ringfence.accounts.sign_in import SignInLimits
+from ringfence.db import Database, SystemTx
+from ringfence.errors import Invalid, RateLimited, Unauthenticated
 from ringfence.ids import UserId, new_user_id
-from ringfence.mail import Mail
 
 log = structlog.get_logger()
-
-_SUBJECT = "Your registration with Ringfence"
-_CODE_TEXT = """\
-Your code is {code}
-
-Enter it where you registered. It works once, for {minutes} minutes.
-If you did not register, somebody mistyped their address: you need not do anything, and nothing will come of it.
-"""
-_KNOWN_TEXT = """\
-Somebody registered with this address, which already has an account.
-
-If it was you: you need no second account, sign in with your password.
-If it was not, you need not do anything: nobody was told that you have an account, and nothing has changed.
-"""
 
 
 class Accounts:
@@ -48,10 +34,10 @@ class Accounts:
     Args:
         db: where accounts are kept.
         passwords: hashes and checks passwords.
-        tokens: makes access tokens.
-        code_key: 32 bytes, for the digests of one-time codes.
-        mail_key: 32 bytes, seals mail in the queue.
-        code_seconds: a code's life.
+        sessions: begins the session of who signs in.
+        limits: on how often that is tried.
+        codes: prove addresses.
+        letters: bring the codes there.
         now: the clock.
     """
 
@@ -59,23 +45,23 @@ class Accounts:
         self,
         db: Database,
         passwords: Passwords,
-        tokens: AccessTokens,
+        sessions: Sessions,
+        limits: SignInLimits,
         *,
-        code_key: bytes,
-        mail_key: bytes,
-        code_seconds: int,
+        codes: OneTimeCodes,
+        letters: Letters,
         now: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._passwords = passwords
-        self._tokens = tokens
-        self._code_key = code_key
-        self._mail_key = mail_key
-        self._code_life = timedelta(seconds=code_seconds)
+        self._sessions = sessions
+        self._limits = limits
+        self._codes = codes
+        self._letters = letters
         self._now = now
 
-    async def register(self, email: str, password: str) -> UserId:
-        """Begin a registration and mail a code to the address.
+    async def register(self, email: str, password: str, device: Device) -> UserId:
+        """Begin a registration and mail a code to the address; after too many mails to it, none.
 
         An address that has an account takes the same path to the same answer: its code is never sent, and the mail says
         that there is an account.
@@ -87,47 +73,139 @@ class Accounts:
             Invalid: `invalid_email` or `weak_password`.
         """
         address = emails.parse(email)
-        require_acceptable(password)
+        await self._passwords.require_acceptable(password, email)
         password_hash = await self._passwords.hash(password)
         user_id = new_user_id()
-        code = codes.new_code()
         async with self._db.system() as tx:
-            known = await queries.credentials(tx, address.key) is not None
             await queries.add_user(tx, user_id, address, password_hash)
-            digest = codes.digest(self._code_key, user_id, CodePurpose.VERIFY, code)
-            await queries.add_code(tx, user_id, CodePurpose.VERIFY, digest, self._now() + self._code_life)
-            sealed = mails.seal(self._mail_key, self._mail(address, known=known, code=code))
-            await jobs.enqueue(tx, user_id, mails.KIND, sealed)
+            await record(tx, user_id, AuditKind.REGISTERED, device)
+            await self._send_code(tx, user_id, address, device, first=True)
         log.info("registered", user_id=str(user_id))
         return user_id
 
-    async def verify(self, registration_id: UUID, code: str) -> None:
+    async def resend(self, registration_id: UUID, device: Device) -> None:
+        """Mail another code for a registration; the older one dies.
+
+        Nothing happens within a minute of the last code, after too many mails to the address, and to a registration
+        that is not there or verified: nobody is told.
+        """
+        async with self._db.system() as tx:
+            held = await credential_queries.hold_code(tx, registration_id, CodePurpose.VERIFY)
+            if held and held.created_at <= self._now() - timedelta(seconds=RESEND_SECONDS):
+                await self._send_code(tx, held.user_id, emails.parse(held.email), device, first=False)
+
+    async def _send_code(self, tx: SystemTx, user_id: UserId, to: Email, device: Device, *, first: bool) -> None:
+        known = await queries.credentials(tx, to.key) is not None
+        allowed = await self._letters.allowed(tx, CodePurpose.VERIFY, to.key, device)
+        code = self._codes.new(user_id, CodePurpose.VERIFY)
+        if allowed or first:  # what can't be mailed now may be asked for again
+            await credential_queries.put_code(tx, user_id, code if allowed else code.unsent())
+        if allowed:
+            letter = Letter.VERIFY_KNOWN if known else Letter.VERIFY
+            await self._letters.send_code(tx, user_id, letter, to.wire, code)
+
+    async def verify(self, registration_id: UUID, code: str, device: Device) -> None:
         """Prove a registration's address with the code that was mailed to it; then it may sign in.
 
         Raises:
-            Invalid: `wrong_code`, whether it is wrong, expired, used, tried too often, or the address has gone to
-                another registration meanwhile.
+            Invalid: `wrong_code`, whether it is wrong, expired, used, tried too often (from here or at this address,
+                too), or the address has gone to another registration meanwhile.
         """
-        async with self._db.system() as tx:
-            attempt = await queries.count_attempt(tx, registration_id, CodePurpose.VERIFY, self._now())
+        attempt = await self._counted_attempt(registration_id, device)
         # The attempt is committed by now, so that giving up on the answer does not give it back.
-        if attempt is None or not self._is_right(attempt, code) or not await self._settle(attempt):
-            raise Invalid("wrong_code", "This code is wrong or has expired. Register again to get a new one.")
+        if (
+            attempt is None
+            or not self._codes.is_right(attempt.user_id, CodePurpose.VERIFY, code, attempt.digest)
+            or not await self._settle(attempt, device)
+        ):
+            async with self._db.system() as tx:
+                whose = attempt.user_id if attempt else NOBODY
+                await record(tx, whose, AuditKind.CODE_FAILED, device, what="verify")
+            raise Invalid("wrong_code", "This code is wrong or has expired. Ask for a new one.")
+        async with self._db.system() as tx:
+            await self._codes.uncount_try(tx, CodePurpose.VERIFY, attempt.email_key, device)
         log.info("verified", user_id=str(attempt.user_id))
 
-    async def sign_in(self, email: str, password: str) -> AccessToken:
-        """Exchange an address and its password for an access token.
+    async def _counted_attempt(self, registration_id: UUID, device: Device) -> Attempt | None:
+        """An attempt at a registration's code, counted as a failure; one of too many is none, which tells nobody."""
+        try:
+            async with self._db.system() as tx:
+                attempt = await credential_queries.count_attempt(tx, registration_id, CodePurpose.VERIFY, self._now())
+                if attempt is not None:
+                    await self._codes.count_try(tx, CodePurpose.VERIFY, attempt.email_key, device)
+        except RateLimited:
+            subject = str(registration_id)
+            async with self._db.system() as tx:
+                await self._codes.record_refusal(tx, registration_id, CodePurpose.VERIFY, subject, device)
+            return None
+        return attempt
+
+    async def _settle(self, attempt: Attempt, device: Device) -> bool:
+        """Use the code and give the address to its registration; False if either is gone."""
+        async with self._db.system() as tx:
+            # First of all: whoever settles an address removes its rivals' codes, and must not wait for one of them.
+            await queries.lock_email(tx, attempt.email_key)
+            used = await credential_queries.use_code(tx, attempt, CodePurpose.VERIFY)
+            if used and await queries.mark_verified(tx, attempt.user_id, attempt.email_key, self._now()):
+                await queries.remove_unverified(tx, attempt.email_key)
+                await record(tx, attempt.user_id, AuditKind.VERIFIED, device)
+                return True
+        return False
+
+    async def sign_in(self, email: str, password: str, device: Device) -> Tokens:
+        """Exchange an address and its password for the tokens of a new session.
 
         Raises:
-            Invalid: `invalid_grant`, whether the address is unknown or not yet verified, or the password wrong.
+            Invalid: `invalid_grant`, whether the address is unknown or not yet verified, the password wrong, or the
+                account disabled.
+            RateLimited: `too_many_tries`, from here at this account, from here at all accounts, or at this account
+                from everywhere. What was in order does not count.
         """
-        async with self._db.system() as tx:
-            found = await queries.credentials(tx, _key_or_none(email))
+        key = emails.key_or_none(email)
+        found = await self._counted_sign_in(key, device)
         right = await self._passwords.matches(password, found.password_hash if found else None)
-        if found is None or not right:
-            raise Invalid("invalid_grant", "The address or the password is wrong, or the address is not verified.")
+        if found is None or not right or found.disabled:
+            async with self._db.system() as tx:  # a row more for an unknown address too: the same work
+                await record(tx, found.user_id if found else NOBODY, AuditKind.SIGN_IN_FAILED, device)
+            raise _refused()
+        outdated = self._passwords.is_outdated(found.password_hash)
+        fresh = await self._passwords.hash(password) if outdated else None
+        begun = await self._begin(found, key, fresh, device) or await self._begin_late(key, password, device)
         log.info("signed_in", user_id=str(found.user_id))
-        return self._tokens.issue(found.user_id)
+        return await self._sessions.tokens(begun)
+
+    async def _counted_sign_in(self, key: str, device: Device) -> Credentials | None:
+        """The account of an address, after a try to sign in to it was counted as a failure."""
+        try:
+            async with self._db.system() as tx:
+                await self._limits.count_try(tx, key, device)
+                return await queries.credentials(tx, key)
+        except RateLimited:
+            async with self._db.system() as tx:
+                found = await queries.credentials(tx, key)
+                await self._limits.record_refusal(tx, found.user_id if found else None, key, device)
+            raise
+
+    async def _begin(self, found: Credentials, key: str, fresh: str | None, device: Device) -> Begun | None:
+        """Begin a session, and keep a fresh hash; None if the account has changed since it was found."""
+        async with self._db.system() as tx:
+            if not await credential_queries.hold_password(tx, found.user_id, key, found.password_hash):
+                return None
+            await self._limits.uncount_try(tx, key, device)
+            if fresh:
+                await credential_queries.replace_hash(tx, found.user_id, found.password_hash, fresh)
+            return await self._sessions.begin(tx, found.user_id, device)
+
+    async def _begin_late(self, key: str, password: str, device: Device) -> Begun:
+        """The same once more, after the hash was replaced meanwhile: by another sign-in, or another password's."""
+        async with self._db.system() as tx:
+            found = await queries.credentials(tx, key)
+        if found is None or found.disabled or not await self._passwords.matches(password, found.password_hash):
+            raise _refused()
+        begun = await self._begin(found, key, None, device)
+        if begun is None:
+            raise _refused()
+        return begun
 
     async def me(self, user_id: UserId) -> Account:
         """The caller's own account.
@@ -141,30 +219,6 @@ class Accounts:
             raise Unauthenticated("unknown_account", "This account no longer exists.")
         return account
 
-    def _mail(self, address: Email, *, known: bool, code: str) -> Mail:
-        minutes = int(self._code_life / timedelta(minutes=1))
-        text = _KNOWN_TEXT if known else _CODE_TEXT.format(code=code, minutes=minutes)
-        return Mail(to=address.wire, subject=_SUBJECT, text=text)
 
-    def _is_right(self, attempt: Attempt, code: str) -> bool:
-        digest = codes.digest(self._code_key, attempt.user_id, CodePurpose.VERIFY, code)
-        return hmac.compare_digest(digest, attempt.digest)
-
-    async def _settle(self, attempt: Attempt) -> bool:
-        """Use the code and give the address to its registration; False if either is gone."""
-        async with self._db.system() as tx:
-            # First of all: whoever settles an address removes its rivals' codes, and must not wait for one of them.
-            await queries.lock_email(tx, attempt.email_key)
-            used = await queries.use_code(tx, attempt, CodePurpose.VERIFY)
-            if used and await queries.mark_verified(tx, attempt, self._now()):
-                await queries.remove_unverified(tx, attempt.email_key)
-                return True
-        return False
-
-
-def _key_or_none(email: str) -> str:
-    """The key to look for; of what is no address, one that no account has."""
-    try:
-        return emails.parse(email).key
-    except Invalid:
-        return ""
+def _refused() -> Invalid:
+    return Invalid("invalid_grant", "The address or the password is wrong, or the address is not verified.")

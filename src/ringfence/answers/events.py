@@ -1,4 +1,4 @@
-"""What an answer's stream consists of: typed events, in this order: sources, token …, then done or error."""
+"""What an answer's stream consists of: typed events: sources, then tokens and citations, then done or error."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -10,6 +10,14 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Place(_Model):
+    """A part of a page's text."""
+
+    page: int = Field(description="From 1.", examples=[3])
+    start: int = Field(description="Offset of the first character in that page's text.", examples=[118])
+    end: int = Field(description="Offset behind the last character.", examples=[204])
+
+
 class Quote(_Model):
     """Words of a document, and where they stand."""
 
@@ -17,6 +25,10 @@ class Quote(_Model):
     page: int = Field(description="The page, from 1, on which they begin.", examples=[3])
     start: int = Field(description="Offset of the first character in that page's text.", examples=[118])
     end: int = Field(description="Offset behind the last character, or the page's end if they run on.", examples=[204])
+    places: list[Place] = Field(
+        default=[],
+        description="The same of every page that they touch, in order; `…/pages/{page}/rects` has the boxes.",
+    )
 
 
 class Source(_Model):
@@ -27,6 +39,9 @@ class Source(_Model):
     document: str = Field(description="The document's name.", examples=["handbook.pdf"])
     pages: list[int] = Field(description="The pages that the passage touches, from 1.", examples=[[3, 4]])
     score: float = Field(description="Cosine similarity with the question.", examples=[0.71])
+    context: str | None = Field(
+        default=None, description="The headings above the passage.", examples=["Guide \u203a Installation \u203a Linux"]
+    )
     quote: Quote = Field(description="The passage's sentence that bears most on the question.")
 
 
@@ -34,6 +49,7 @@ class SourcesEvent(_Model):
     """The evidence, before the answer's first word."""
 
     type: Literal["sources"] = "sources"
+    answer_id: UUID = Field(description="Under which the answer is kept, however it ends.")
     sources: list[Source]
 
 
@@ -53,13 +69,64 @@ class Citation(_Model):
     quote: Quote
 
 
+type Verdict = Literal["supported", "partly", "unsupported"]
+
+
+class ClaimScores(_Model):
+    """How much of a sentence stands in the passages that it was checked against, part by part."""
+
+    overlap: float = Field(description="Share of its words, the rare ones counting more.", examples=[0.83])
+    nearest: float = Field(description="The same of the two sentences in a row nearest to it.", examples=[0.71])
+    numbers: float | None = Field(description="Share of its numbers; none where it has none.", examples=[1.0])
+    names: float | None = Field(description="Share of its names; none where it has none.", examples=[1.0])
+    negation: bool = Field(description="Whether it denies something just where what is nearest to it does.")
+    similarity: float | None = Field(
+        description="Cosine with what is nearest to it; none where words decide, or no vector could be had.",
+        examples=[0.78],
+    )
+    entailment: float | None = Field(
+        description="Probability that the passages entail it; none where no model is set up for that.", examples=[0.93]
+    )
+    contradiction: float | None = Field(description="That they contradict it; likewise.", examples=[0.02])
+
+
+class CitationEvent(_Model):
+    """A sentence of the answer, checked against the passages that it cites.
+
+    It follows the sentence's tokens as soon as it is known; in strict mode it comes before them.
+    """
+
+    type: Literal["citation"] = "citation"
+    start: int = Field(description="The sentence's first character in the answer, in Unicode's.", examples=[0])
+    end: int = Field(description="Behind its last.", examples=[31])
+    text: str = Field(description="The sentence, without markers.", examples=["The notice period is six weeks."])
+    verdict: Verdict = Field(description="`unsupported`: do not show it as something that the documents say.")
+    scores: ClaimScores
+    citations: list[Citation] = Field(
+        description="What it cites, with the words that bear most on it; none where it cites nothing, and was checked "
+        "against all passages."
+    )
+
+
+class Nearest(_Model):
+    """A document that came nearest to a question which it does not answer."""
+
+    document_id: UUID
+    document: str = Field(description="Its name.", examples=["handbook.pdf"])
+    score: float = Field(description="Cosine similarity of its best passage with the question.", examples=[0.21])
+
+
 class DoneEvent(_Model):
     """The answer is complete."""
 
     type: Literal["done"] = "done"
     refused: bool = Field(description="True where the documents do not answer the question.")
     model: str | None = Field(description="Who wrote the answer; none where evidence alone was given.")
-    citations: list[Citation]
+    citations: list[Citation] = Field(description="Each source that it cites, once, in order.")
+    nearest: list[Nearest] = Field(
+        default=[], description="Of a refusal: the documents that came nearest, up to three, best first."
+    )
+    unsupported: list[str] = Field(default=[], description="The sentences whose verdict is `unsupported`, in order.")
 
 
 class ErrorEvent(_Model):
@@ -70,4 +137,4 @@ class ErrorEvent(_Model):
     message: str
 
 
-type Event = Annotated[SourcesEvent | TokenEvent | DoneEvent | ErrorEvent, Field(discriminator="type")]
+type Event = Annotated[SourcesEvent | TokenEvent | CitationEvent | DoneEvent | ErrorEvent, Field(discriminator="type")]

@@ -2,54 +2,23 @@
 
 import math
 import re
-import unicodedata
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from typing import Protocol
 
-from ringfence.answers.events import Quote, Source
-from ringfence.documents.chunker import PAGE_JOINT, sentences
+from ringfence.answers.events import Nearest, Place, Quote, Source
+from ringfence.documents.chunker import PAGE_JOINT
+from ringfence.documents.pauses import sentences
+from ringfence.ids import DocumentId
 from ringfence.search.queries import Passage
+from ringfence.search.terms import located, terms
 
 MAX_QUOTE_CHARS = 300
 """A longer sentence (a table, a text without full stops) is quoted in part."""
 
-# `\w` leaves out the marks with which these scripts write their vowels; without them words would fall apart.
-_MARKS = r"\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u109f\u1780-\u17d3"
-_WORD = re.compile(rf"[\w{_MARKS}]+")
-# Lao, Thai, Burmese, Khmer, Japanese and Chinese don't space words; Korean does, but glues particles to them.
-_UNSPACED = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff]"
-)
-_STEMS = (4, 7)
 _HEADING_CHARS = 120
+_NEAREST = 3
 _STOP = re.compile(r"[.!?\u2026\u061f\u06d4\u0964\u0965\u3002\uff01\uff1f][\W_]*$")
-
-
-def terms(text: str) -> set[str]:
-    """What two texts can be compared by: beginnings of words, or pairs of characters where nothing is spaced.
-
-    The first four letters of "reset" are those of "resetting", and the first seven tell "contract" from "control":
-    together they show which sentence of a few is meant, in any language, without its grammar.
-    """
-    return {term for _, _, term in _located(text)}
-
-
-def _located(text: str) -> Iterator[tuple[int, int, str]]:
-    """Each occurrence of a term: (start, end, term)."""
-    for match in _WORD.finditer(text):
-        word, start = match.group(), match.start()
-        if _UNSPACED.search(word):
-            for i in range(max(len(word) - 1, 1)):
-                yield start + i, min(start + i + 2, match.end()), _folded(word[i : i + 2])
-        else:
-            for term in dict.fromkeys(_folded(word)[:letters] for letters in _STEMS):
-                yield start, match.end(), term
-
-
-def _folded(word: str) -> str:
-    return unicodedata.normalize("NFKC", word).casefold()
 
 
 def sources(question: str, passages: Sequence[Passage]) -> list[Source]:
@@ -69,7 +38,7 @@ def sources(question: str, passages: Sequence[Passage]) -> list[Source]:
 
     best = [max(candidates, key=worth) for candidates in split]
     return [
-        _source(n, passage, *_shortened(passage.text, start, end, weight))
+        _source(n, passage, *shortened(passage.text, start, end, weight))
         for n, (passage, (start, end, _)) in enumerate(zip(passages, best, strict=True), start=1)
     ]
 
@@ -99,7 +68,7 @@ def _is_heading(text: str, bounds: Sequence[tuple[int, int]]) -> bool:
     )
 
 
-def _shortened(text: str, start: int, end: int, weight: Mapping[str, float]) -> tuple[int, int]:
+def shortened(text: str, start: int, end: int, weight: Mapping[str, float]) -> tuple[int, int]:
     """The part of a long sentence, at most `MAX_QUOTE_CHARS`, with most of the weight, cut between words."""
     if end - start <= MAX_QUOTE_CHARS:
         return start, end
@@ -116,7 +85,7 @@ def _shortened(text: str, start: int, end: int, weight: Mapping[str, float]) -> 
 
 def _heaviest(text: str, weight: Mapping[str, float]) -> tuple[int, int]:
     """Where the occurrences stand, within `MAX_QUOTE_CHARS`, whose terms weigh most; (0, 0) if there are none."""
-    hits = [hit for hit in _located(text) if hit[2] in weight]
+    hits = [hit for hit in located(text) if hit[2] in weight]
     best, bounds = 0.0, (0, 0)
     for index, (first, _, _) in enumerate(hits):
         inside = [hit for hit in hits[index:] if hit[1] <= first + MAX_QUOTE_CHARS]
@@ -132,19 +101,63 @@ def _source(n: int, passage: Passage, start: int, end: int) -> Source:
         document_id=passage.document_id,
         document=passage.document,
         pages=sorted({page for page, _, _ in passage.spans}),
-        score=round(passage.score, 4),
+        score=round(_similarity(passage), 4),
+        context=passage.context or None,
         quote=quote(passage, start, end),
     )
 
 
-def quote(passage: Passage, start: int, end: int) -> Quote:
-    """The words at [start, end) of a passage, with their place on the page where they begin."""
-    lengths = (last - first + len(PAGE_JOINT) for _, first, last in passage.spans)
-    offsets = list(accumulate(lengths, initial=0))[:-1]
-    index = bisect_right(offsets, start) - 1
-    page, first, last = passage.spans[index]
-    begin = min(first + start - offsets[index], last)
-    return Quote(text=passage.text[start:end], page=page, start=begin, end=min(begin + end - start, last))
+class Located(Protocol):
+    """A text, and where it stands."""
+
+    @property
+    def text(self) -> str:
+        """The text; slices of several pages are joined by one line break."""
+
+    @property
+    def spans(self) -> tuple[tuple[int, int, int], ...]:
+        """The slices: (page from 1, start, end)."""
+
+
+def quote(passage: Located, start: int, end: int) -> Quote:
+    """The words at [start, end) of a passage, at least one visible, with their place on each page that they touch."""
+    places = list(_places(passage, start, end))
+    first = places[0]
+    return Quote(text=passage.text[start:end], page=first.page, start=first.start, end=first.end, places=places)
+
+
+def quote_at(passage: Located, page: int, start: int, length: int) -> Quote:
+    """So many characters of a passage that begin at `start` of a page of its."""
+    at = 0
+    for number, first, last in passage.spans:
+        if number == page and first <= start < last:
+            return quote(passage, at + start - first, at + start - first + length)
+        at += last - first + len(PAGE_JOINT)
+    return Quote(text="", page=page, start=start, end=start)
+
+
+def _places(passage: Located, start: int, end: int) -> Iterator[Place]:
+    at = 0
+    for page, first, last in passage.spans:
+        low, high = max(start - at, 0), min(end - at, last - first)
+        if low < high:
+            yield Place(page=page, start=first + low, end=first + high)
+        at += last - first + len(PAGE_JOINT)
+
+
+def nearest_documents(passages: Sequence[Passage]) -> list[Nearest]:
+    """The documents whose passages came nearest to a question, up to three, best first."""
+    best: dict[DocumentId, Passage] = {}
+    for passage in sorted(passages, key=_similarity, reverse=True):
+        best.setdefault(passage.document_id, passage)
+    return [
+        Nearest(document_id=one.document_id, document=one.document, score=round(_similarity(one), 4))
+        for one in list(best.values())[:_NEAREST]
+    ]
+
+
+def _similarity(passage: Passage) -> float:
+    return passage.similarity or 0.0
 
 
 def nearest_source(answer: str, passages: Sequence[Passage]) -> int | None:

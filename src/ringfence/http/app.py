@@ -1,35 +1,106 @@
 """The ASGI application."""
 
+import asyncio
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from ringfence import __version__
-from ringfence.http import accounts, answers, development, documents, errors, health, web
+from ringfence.http import (
+    accounts,
+    answers,
+    api_keys,
+    asking,
+    audit,
+    chats,
+    collections,
+    credentials,
+    development,
+    documents,
+    errors,
+    evaluations,
+    health,
+    leaving,
+    library,
+    pages,
+    progress,
+    search,
+    usage,
+    web,
+)
+from ringfence.http.contract import Described
 from ringfence.http.middleware import BodyLimit, RequestContext
+from ringfence.http.openai.files import router as openai_files
+from ringfence.http.openai.routes import ROUTERS as OPENAI
 from ringfence.services import Services
 
-_STREAMED = frozenset({("POST", documents.router.prefix)})
+# What has a limit of its own.
+_UPLOADS = f"POST {documents.router.prefix}|POST {documents.batches.prefix}|PUT {documents.router.prefix}/[^/]+/content"
+_STREAMED = re.compile(f"{_UPLOADS}|POST {openai_files.prefix}|POST {accounts.TOKEN_PATH}")
 
 
-def create_app(services: Services, *, body_max_bytes: int, mail_folder: Path | None = None) -> FastAPI:
+def create_app(
+    services: Services,
+    *,
+    body_max_bytes: int,
+    upload_idle: float = 60.0,
+    cors_origins: Sequence[str] = (),
+    stopping: asyncio.Event | None = None,
+    mail_folder: Path | None = None,
+) -> FastAPI:
     """Build the application over open services, which must outlive it.
 
     Args:
         services: what requests are handed to.
         body_max_bytes: limit of every request body but uploads.
+        upload_idle: seconds that a client may pause in an upload.
+        cors_origins: other sites whose scripts may use the API, with a bearer token (never with cookies).
+        stopping: set when open streams have to end.
         mail_folder: development alone: mails lie here, and `/dev/mail` shows them.
     """
-    app = FastAPI(
+    app = Described(
         title="Ringfence", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
     )
     app.state.services = services
+    app.state.upload_idle = upload_idle
+    app.state.stopping = stopping or asyncio.Event()
     errors.install(app)
-    for router in (health.router, accounts.router, documents.router, answers.router, web.router):
+    rooms = (
+        health,
+        accounts,
+        credentials,
+        leaving,
+        api_keys,
+        audit,
+        usage,
+        progress,
+        library,
+        documents,
+        pages,
+        collections,
+        search,
+        answers,
+        chats,
+        asking,
+        evaluations,
+        web,
+    )
+    for router in (*(room.router for room in rooms), documents.batches, progress.batches, *OPENAI):
         app.include_router(router)
     web.mount(app)
     if mail_folder is not None:
         app.include_router(development.router(mail_folder))
     app.add_middleware(BodyLimit, max_bytes=body_max_bytes, streamed=_STREAMED)
     app.add_middleware(RequestContext)
+    if cors_origins:  # outermost, so that a script can read errors too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"],
+        )
     return app

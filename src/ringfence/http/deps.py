@@ -1,16 +1,46 @@
-"""From a request to what a handler needs: the services, and the tenant that a verified token names."""
+"""From a request to what a handler needs: the services, and who a verified token says is calling.
 
+Every route under `/api/v1` declares what its caller must be allowed: `Reader`, `Writer` or `Asker`, as an API key may
+be, or `IdentityDep`, which takes a session (tests/rules/test_scopes.py).
+"""
+
+import asyncio
+from dataclasses import dataclass
 from typing import Annotated, cast
+from uuid import UUID
 
 import structlog
-from fastapi import Depends, Request
-from fastapi.security import OAuth2PasswordBearer
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from ringfence.errors import Unauthenticated
-from ringfence.ids import UserId
+from ringfence.accounts.api_keys import PREFIX
+from ringfence.accounts.queries import Scope
+from ringfence.accounts.sessions import Device
+from ringfence.errors import Forbidden, Unauthenticated
+from ringfence.ids import DocumentId, Identity, UserId
+from ringfence.limits import Note
 from ringfence.services import Services
 
-_bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/auth/token", auto_error=False)
+_bearer = HTTPBearer(
+    scheme_name="bearer",
+    description="A session's access token (`/api/v1/auth/token`), or an API key.",
+    auto_error=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling, and what they may do.
+
+    Attributes:
+        user_id: on whose behalf.
+        scopes: what the token allows; a session's, everything.
+        session: by which they are here; None: by an API key.
+    """
+
+    user_id: UserId
+    scopes: frozenset[Scope]
+    session: Identity | None
 
 
 def get_services(request: Request) -> Services:
@@ -18,20 +48,111 @@ def get_services(request: Request) -> Services:
     return cast("Services", request.app.state.services)  # Starlette's state is untyped
 
 
-async def get_principal(
-    services: Annotated[Services, Depends(get_services)], token: Annotated[str | None, Depends(_bearer)]
-) -> UserId:
-    """The tenant on whose behalf the request comes.
+def get_stopping(request: Request) -> asyncio.Event:
+    """Set when the server can't wait for open streams any longer."""
+    return cast("asyncio.Event", request.app.state.stopping)  # Starlette's state is untyped
+
+
+def get_upload_idle(request: Request) -> float:
+    """Seconds that a client may pause in an upload."""
+    return cast("float", request.app.state.upload_idle)  # Starlette's state is untyped
+
+
+def get_note(request: Request) -> Note:
+    """Is told how a limit stands, which the response's header then says (`middleware.RequestContext`)."""
+    return cast("Note", request.state.standings.append)  # Starlette's state is untyped
+
+
+async def get_caller(
+    services: Annotated[Services, Depends(get_services)],
+    note: Annotated[Note, Depends(get_note)],
+    shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Caller:
+    """Who shows a token: of a session, or an API key.
 
     Raises:
-        Unauthenticated: no token, or one that does not verify.
+        Unauthenticated: no token, one that does not verify, or one whose session has ended.
+        RateLimited: `too_many_requests`.
     """
-    if token is None:
+    if shown is None:
         raise Unauthenticated("no_token", "Sign in first: this needs an access token.")
-    user_id = services.tokens.verify(token)
-    structlog.contextvars.bind_contextvars(user_id=str(user_id))
-    return user_id
+    if shown.credentials.startswith(PREFIX):
+        grant = await services.people.api_keys.authenticate(shown.credentials, note)
+        caller = Caller(grant.user_id, grant.scopes, None)
+    else:
+        identity = await services.people.sessions.check(shown.credentials, note)
+        caller = Caller(identity.user_id, frozenset(Scope), identity)
+    structlog.contextvars.bind_contextvars(user_id=str(caller.user_id))
+    return caller
+
+
+async def get_user(needed: SecurityScopes, caller: Annotated[Caller, Depends(get_caller)]) -> UserId:
+    """The tenant on whose behalf the request comes, if its token has the scopes that the route declares.
+
+    Raises:
+        Forbidden: `scope_missing`.
+    """
+    for scope in needed.scopes:
+        require(caller, Scope(scope))
+    return caller.user_id
+
+
+def require(caller: Caller, scope: Scope) -> None:
+    """Refuse a caller whose token lacks a scope: for what only some requests to a route need.
+
+    Raises:
+        Forbidden: `scope_missing`.
+    """
+    if scope not in caller.scopes:
+        raise Forbidden("scope_missing", f"This API key may not do this: it lacks the scope {scope}.", scope=scope)
+
+
+async def get_identity(caller: Annotated[Caller, Depends(get_caller)]) -> Identity:
+    """The user and the session on whose behalf the request comes.
+
+    Raises:
+        Forbidden: `session_required`, the token is an API key.
+    """
+    if caller.session is None:
+        raise Forbidden("session_required", "An API key may not do this: sign in.")
+    return caller.session
+
+
+def get_device(request: Request) -> Device:
+    """From where the request comes, for its owner's eyes."""
+    address = request.client.host if request.client else ""
+    return Device(address, request.headers.get("user-agent", ""))
+
+
+async def limit_network(
+    services: Annotated[Services, Depends(get_services)],
+    device: Annotated[Device, Depends(get_device)],
+    note: Annotated[Note, Depends(get_note)],
+) -> Device:
+    """From where the request comes, of a route that anybody may call, so that no network calls it without end.
+
+    Raises:
+        RateLimited: `too_many_tries`.
+    """
+    await services.networks.admit(device.network, note=note)
+    return device
+
+
+async def get_document_id(document_id: UUID) -> DocumentId:
+    """The document that the path names, which may be anybody's or nobody's; log lines have it from here on."""
+    structlog.contextvars.bind_contextvars(document_id=str(document_id))
+    return DocumentId(document_id)
 
 
 type ServicesDep = Annotated[Services, Depends(get_services)]
-type Principal = Annotated[UserId, Depends(get_principal)]
+type StoppingDep = Annotated[asyncio.Event, Depends(get_stopping)]
+type UploadIdle = Annotated[float, Depends(get_upload_idle)]
+type DeviceDep = Annotated[Device, Depends(get_device)]
+type LimitedDevice = Annotated[Device, Depends(limit_network)]
+type CallerDep = Annotated[Caller, Depends(get_caller)]
+type NoteDep = Annotated[Note, Depends(get_note)]
+type IdentityDep = Annotated[Identity, Depends(get_identity)]
+type Reader = Annotated[UserId, Security(get_user, scopes=[Scope.READ])]
+type Writer = Annotated[UserId, Security(get_user, scopes=[Scope.WRITE])]
+type Asker = Annotated[UserId, Security(get_user, scopes=[Scope.ASK])]
+type NamedDocument = Annotated[DocumentId, Depends(get_document_id)]

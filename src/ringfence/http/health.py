@@ -25,3 +25,9 @@ async def readyz(services: ServicesDep) -> Health:
     """The process can serve: both database roles answer."""
     await services.db.check()
     return Health()
+
+
+@router.get("/.well-known/jwks.json", tags=["accounts"])
+async def jwks(services: ServicesDep) -> dict[str, list[dict[str, str]]]:
+    """The public keys of access tokens (RFC 7517)."""
+    return await services.keys.jwks()

@@ -7,7 +7,8 @@ text of a prompt, of an answer or of the server: servers echo what they were sen
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from ringfence.errors import Invalid, SetupError, Unavailable
-from ringfence.models.base import Vectors
+from ringfence.models.base import Spent, Usage, Vectors
 
 MAX_LINE_BYTES = 2**20
 """Longest line of a streamed answer; a token takes some hundred bytes."""
@@ -55,10 +56,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a line of a streamed answer brings: a token's text (none if it is hidden reasoning), or the end."""
+    """What a line of a streamed answer brings: a token's text (none: hidden reasoning), what it took, or the end."""
 
     text: str = ""
     last: bool = False
+    usage: Usage | None = None
 
 
 type Parse = Callable[[bytes], Piece | None]
@@ -126,28 +128,28 @@ class ModelServer:
                     raise malformed()
         return bytes(received)
 
-    async def stream(self, path: str, body: Mapping[str, object], parse: Parse) -> AsyncGenerator[str]:
+    async def stream(
+        self, path: str, body: Mapping[str, object], parse: Parse, spent: Spent | None = None
+    ) -> AsyncGenerator[str]:
         """Send `body` as JSON; yield the text of each line of the answer as it comes, until one is the last.
 
-        Closing the generator closes the connection at once, so that the server stops working.
+        Closing the generator closes the connection at once, so that the server stops working. `spent` hears of the
+        tokens, if they are told.
 
         Raises:
             Unavailable: as `post`, and where the answer ends before its last line.
             Invalid: the server rejects this request.
         """
         watch = _Watch(self._timeouts)
-        lines = LineSplitter()
+        reader = _Reader(parse, spent)
         async with self._open(path, body, watch) as chunks:
             while (chunk := await watch.next_chunk(chunks)) is not None:
-                for line in lines.split(chunk):
-                    piece = parse(line)
-                    if piece is None:
-                        continue
+                for piece in reader.read(chunk):
                     watch.token()
                     if piece.text:
                         yield piece.text
                     if piece.last:
-                        await _drain(chunks)
+                        await _drain(chunks, reader)
                         return
         raise _broke_off()
 
@@ -183,6 +185,26 @@ class LineSplitter:
         if len(self._rest) > MAX_LINE_BYTES:
             raise malformed()
         return [line.removesuffix(b"\r") for line in lines]
+
+
+class _Reader:
+    """Reads the lines of one answer, and tells on what it took, which may come behind the last of the pieces."""
+
+    def __init__(self, parse: Parse, spent: Spent | None) -> None:
+        self._parse = parse
+        self._spent = spent
+        self._lines = LineSplitter()
+        self._unread: list[bytes] = []
+
+    def read(self, chunk: bytes) -> Iterator[Piece]:
+        """The pieces in the lines that `chunk` completes, and in those that were left when nobody took the next one."""
+        self._unread += self._lines.split(chunk)
+        while self._unread:
+            piece = self._parse(self._unread.pop(0))
+            if piece is not None:
+                if piece.usage and self._spent:
+                    self._spent(piece.usage)
+                yield piece
 
 
 class _Watch:
@@ -285,12 +307,13 @@ def parse_json[M: BaseModel](kind: type[M], data: bytes) -> M:
         raise malformed() from None
 
 
-async def _drain(chunks: AsyncGenerator[bytes]) -> None:
-    """Read the few bytes that end a finished answer, so that its connection can be used again."""
-    with suppress(TimeoutError, httpx2.HTTPError):
+async def _drain(chunks: AsyncGenerator[bytes], reader: _Reader) -> None:
+    """Read what ends a finished answer, so that its connection can be used again: its cost, and a few bytes more."""
+    with suppress(TimeoutError, httpx2.HTTPError, Unavailable):
         async with asyncio.timeout(DRAIN_SECONDS):
-            async for _ in chunks:
-                pass
+            deque(reader.read(b""), maxlen=0)
+            async for chunk in chunks:
+                deque(reader.read(chunk), maxlen=0)
 
 
 def _checked_url(base_url: str) -> httpx2.URL:
@@ -315,29 +338,15 @@ def _authorization(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"}
 
 
-async def embed_in_batches(
-    texts: Sequence[str], batch_size: int, ask: Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
-) -> Vectors:
-    """Ask for the vectors of `texts`, `batch_size` at a time, and put them together in order.
+def unit_rows(rows: Sequence[Sequence[float]]) -> Vectors:
+    """The rows, each scaled to length 1, after checking that they can be.
 
     Returns:
-        Shape (texts, dimensions), each row of length 1; (0, 0) without texts, and then nobody is asked.
+        Shape (rows, dimensions); (0, 0) without rows.
 
     Raises:
-        Invalid: the wrong number of vectors, of unequal dimensions, of length zero, or with values that are no numbers.
+        Invalid: they are of unequal dimensions, of length zero, or have values that are no numbers.
     """
-    rows: list[Sequence[float]] = []
-    for start in range(0, len(texts), batch_size):
-        batch = texts[start : start + batch_size]
-        answered = await ask(batch)
-        if len(answered) != len(batch):
-            raise Invalid("wrong_vector_count", f"The model gave {len(answered)} vectors for {len(batch)} texts.")
-        rows.extend(answered)
-    return _unit_rows(rows)
-
-
-def _unit_rows(rows: Sequence[Sequence[float]]) -> Vectors:
-    """The rows, each scaled to length 1, after checking that they can be."""
     if not rows:
         return np.empty((0, 0), dtype=np.float32)
     if len({len(row) for row in rows}) != 1:

@@ -8,15 +8,16 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ringfence.errors import SetupError
 from ringfence.models import minilm_graph
 from ringfence.models.base import Vectors
+from ringfence.models.tokens import Tokens
 
 NAME = "all-minilm-l6-v2"
 DIMENSIONS = minilm_graph.DIMENSIONS
@@ -26,6 +27,9 @@ MAX_TOKENS = 256
 
 MAX_CHARACTERS = 8_192
 """Cut before tokenising, so that a text of megabytes costs milliseconds: 256 tokens of prose are about 1,200."""
+
+BATCH_TEXTS = 32
+"""Each is a run of its own, so this is how many are stored together."""
 
 
 class MiniLM:
@@ -50,6 +54,7 @@ class MiniLM:
             self._weights = minilm_graph.read_safetensors(weights)
             self._session = _session(self._weights)
             self._tokenizer = _tokenizer(tokenizer)
+            self._ruler = Tokens(tokenizer)
         except Exception as error:  # tokenizers and onnxruntime raise bare Exceptions
             message = f"The embedding model in {weights.parent} can't be loaded ({error}). Run `ringfence model pull`."
             raise SetupError("weights_corrupt", message) from error
@@ -60,6 +65,26 @@ class MiniLM:
     def name(self) -> str:
         """What the vectors are keyed by in the database."""
         return NAME
+
+    @property
+    def ruler(self) -> Tokens:
+        """Measures texts by the model's own tokenizer."""
+        return self._ruler
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that count."""
+        return MAX_TOKENS
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """English alone."""
+        return frozenset({"en"})
+
+    @property
+    def batch_texts(self) -> int:
+        """Texts that are best embedded in one call."""
+        return BATCH_TEXTS
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed any number of texts: shape (texts, 384), rows of length 1, in order.
@@ -89,7 +114,9 @@ class MiniLM:
         return vector
 
 
-def _session(weights: dict[str, NDArray[np.float32]]) -> ort.InferenceSession:
+def _session(weights: dict[str, NDArray[np.float32]]) -> Any:
+    import onnxruntime as ort  # noqa: PLC0415  # it starts a thread, and takes 0.1 s: for those who use this model
+
     graph, names = minilm_graph.build(weights)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # several texts at once use the CPUs better than several threads per text

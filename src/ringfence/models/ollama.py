@@ -9,8 +9,10 @@ from dataclasses import asdict
 import httpx2
 from pydantic import BaseModel
 
-from ringfence.models.base import Message, Vectors
-from ringfence.models.http import ModelServer, Piece, Timeouts, embed_in_batches, model_error, parse_json
+from ringfence.models.base import Message, Spent, Usage, Vectors
+from ringfence.models.batches import Batches, BatchLimits
+from ringfence.models.http import ModelServer, Piece, Timeouts, model_error, parse_json, unit_rows
+from ringfence.models.tokens import Estimate, Ruler
 
 
 class _Turn(BaseModel, extra="ignore"):
@@ -23,6 +25,9 @@ class _ChatLine(BaseModel, extra="ignore"):
     message: _Turn = _Turn()
     done: bool = False
     error: object = None
+    # Of the last line. A prompt that is cached has no count in some versions: then there is none at all.
+    prompt_eval_count: int | None = None
+    eval_count: int | None = None
 
 
 class _EmbedAnswer(BaseModel, extra="ignore"):
@@ -72,7 +77,9 @@ class OllamaChat:
         """How many tokens the prompt and the answer may have together."""
         return self._context_tokens
 
-    def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[str]:
+    def stream(
+        self, messages: Sequence[Message], *, max_tokens: int, spent: Spent | None = None
+    ) -> AsyncGenerator[str]:
         """Yield the answer's pieces as they come. Closing the generator closes the connection to the model.
 
         Raises (from the iteration):
@@ -85,7 +92,7 @@ class OllamaChat:
             "stream": True,
             "options": {**self._options, "num_predict": max_tokens},
         }
-        return self._server.stream("/api/chat", body, _read_line)
+        return self._server.stream("/api/chat", body, _read_line, spent)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -100,31 +107,61 @@ def _read_line(line: bytes) -> Piece | None:
     if told.error:
         raise model_error("while it was answering")
     if told.message.content or told.message.thinking or told.done:
-        return Piece(told.message.content or "", told.done)
+        return Piece(told.message.content or "", told.done, _usage(told))
     return None
 
 
+def _usage(told: _ChatLine) -> Usage | None:
+    if told.prompt_eval_count is None or told.eval_count is None:
+        return None
+    return Usage(told.prompt_eval_count, told.eval_count)
+
+
 class OllamaEmbedder:
-    """An embedding model behind Ollama; `batch_size` texts are sent at a time. The rest is as for `OllamaChat`."""
+    """An embedding model behind Ollama; `limits` are a request's. The rest is as for `OllamaChat`."""
 
     def __init__(
         self,
         base_url: str,
         model: str,
         *,
-        batch_size: int = 32,
+        limits: BatchLimits | None = None,
+        ruler: Ruler | None = None,
+        languages: frozenset[str] | None = None,
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._server = ModelServer(base_url, api_key=api_key, timeouts=timeouts, transport=transport)
         self._model = model
-        self._batch_size = batch_size
+        self._batches = Batches(limits)
+        self._ruler = ruler or Estimate()
+        self._languages = languages
 
     @property
     def name(self) -> str:
         """What the vectors are keyed by in the database."""
         return f"ollama/{self._model}"
+
+    @property
+    def ruler(self) -> Ruler:
+        """Measures texts: as given, or an estimate."""
+        return self._ruler
+
+    @property
+    def max_tokens(self) -> None:
+        """Unknown: the server does not say."""
+        return
+
+    @property
+    def languages(self) -> frozenset[str] | None:
+        """As given."""
+        return self._languages
+
+    @property
+    def batch_texts(self) -> int:
+        """Texts of one request."""
+        return self._batches.texts
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed the texts in order; no texts give shape (0, 0).
@@ -133,7 +170,7 @@ class OllamaEmbedder:
             Unavailable: the model can't be reached, is too slow, or answered with an error that may pass.
             Invalid: the model rejects these texts, or answers with the wrong number or shape of vectors.
         """
-        return await embed_in_batches(texts, self._batch_size, self._embed_batch)
+        return unit_rows(await self._batches.ask(texts, self._embed_batch))
 
     async def _embed_batch(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         answer = await self._server.post("/api/embed", {"model": self._model, "input": list(texts)})

@@ -8,19 +8,21 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
 
 import httpx2
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError
 
-from ringfence.models.base import Message, Vectors
+from ringfence.models.base import Message, Spent, Usage, Vectors
+from ringfence.models.batches import Batches, BatchLimits
 from ringfence.models.http import (
     MAX_LINE_BYTES,
     ModelServer,
     Piece,
     Timeouts,
-    embed_in_batches,
     malformed,
     model_error,
     parse_json,
+    unit_rows,
 )
+from ringfence.models.tokens import Estimate, Ruler
 
 
 class _Delta(BaseModel, extra="ignore"):
@@ -38,6 +40,12 @@ class _Choice(BaseModel, extra="ignore"):
 class _Chunk(BaseModel, extra="ignore"):
     choices: list[_Choice] = []
     error: object = None
+    usage: object = None  # whatever is in there, the answer goes on
+
+
+class _Usage(BaseModel, extra="ignore"):
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
 
 
 class _Embedding(BaseModel, extra="ignore"):
@@ -94,8 +102,12 @@ class OpenAIChat:
         """How many tokens the prompt and the answer may have together."""
         return self._context_tokens
 
-    def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[str]:
+    def stream(
+        self, messages: Sequence[Message], *, max_tokens: int, spent: Spent | None = None
+    ) -> AsyncGenerator[str]:
         """Yield the answer's pieces as they come. Closing the generator closes the connection to the model.
+
+        The server is asked for what the answer takes where somebody wants to know: not all of them know the field.
 
         Raises (from the iteration):
             Unavailable: the model is down, silent beyond its time limits, or broke off.
@@ -106,9 +118,10 @@ class OpenAIChat:
             "messages": [asdict(message) for message in messages],
             "stream": True,
             "max_tokens": max_tokens,
+            **({"stream_options": {"include_usage": True}} if spent else {}),
             **self._options,
         }
-        return self._server.stream("/chat/completions", body, _EventReader().read_line)
+        return self._server.stream("/chat/completions", body, _EventReader().read_line, spent)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -141,36 +154,69 @@ def _read_event(data: bytes) -> Piece | None:
     chunk = parse_json(_Chunk, data)
     if chunk.error:
         raise model_error("while it was answering")
-    if not chunk.choices:
-        return None
+    usage = _usage(chunk.usage)
+    if not chunk.choices:  # what the answer took, perhaps, behind its end
+        return Piece(usage=usage) if usage else None
     choice = chunk.choices[0]
     delta, last = choice.delta or _Delta(), bool(choice.finish_reason)
     if delta.content or delta.reasoning_content or delta.reasoning or last:
-        return Piece(delta.content or "", last)
+        return Piece(delta.content or "", last, usage)
     return None
 
 
+def _usage(told: object) -> Usage | None:
+    try:
+        usage = _Usage.model_validate(told)
+    except ValidationError:
+        return None
+    return Usage(usage.prompt_tokens, usage.completion_tokens)
+
+
 class OpenAIEmbedder:
-    """An embedding model behind OpenAI's protocol; `batch_size` texts go at a time. The rest is as for `OpenAIChat`."""
+    """An embedding model behind OpenAI's protocol; `limits` are a request's. The rest is as for `OpenAIChat`."""
 
     def __init__(
         self,
         base_url: str,
         model: str,
         *,
-        batch_size: int = 32,
+        limits: BatchLimits | None = None,
+        ruler: Ruler | None = None,
+        languages: frozenset[str] | None = None,
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._server = ModelServer(base_url, api_key=api_key, timeouts=timeouts, transport=transport)
         self._model = model
-        self._batch_size = batch_size
+        self._batches = Batches(limits)
+        self._ruler = ruler or Estimate()
+        self._languages = languages
 
     @property
     def name(self) -> str:
         """What the vectors are keyed by in the database."""
         return f"openai/{self._model}"
+
+    @property
+    def ruler(self) -> Ruler:
+        """Measures texts: as given, or an estimate."""
+        return self._ruler
+
+    @property
+    def max_tokens(self) -> None:
+        """Unknown: the server does not say."""
+        return
+
+    @property
+    def languages(self) -> frozenset[str] | None:
+        """As given."""
+        return self._languages
+
+    @property
+    def batch_texts(self) -> int:
+        """Texts of one request."""
+        return self._batches.texts
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed the texts in order; no texts give shape (0, 0).
@@ -179,7 +225,7 @@ class OpenAIEmbedder:
             Unavailable: the model can't be reached, is too slow, or answered with an error that may pass.
             Invalid: the model rejects these texts, or answers with the wrong number or shape of vectors.
         """
-        return await embed_in_batches(texts, self._batch_size, self._embed_batch)
+        return unit_rows(await self._batches.ask(texts, self._embed_batch))
 
     async def _embed_batch(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         body = {"model": self._model, "input": list(texts), "encoding_format": "float"}

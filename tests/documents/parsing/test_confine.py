@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from ringfence.documents.parsing.confine import confine, landlock_rules
-from ringfence.documents.parsing.wire import Limits
+from ringfence.documents.parsing.wire import Limits, Ocr
 
 PROBE = """
 import json, os, resource, socket, sys
@@ -57,6 +57,8 @@ class Kernel:
 
     CLONE_NEWUSER = os.CLONE_NEWUSER
     CLONE_NEWNET = os.CLONE_NEWNET
+    O_PATH = os.O_PATH
+    O_CLOEXEC = os.O_CLOEXEC
 
     def __init__(self, *, refuses: str = "", abi: int = 7) -> None:
         self.calls: list[tuple] = []
@@ -91,6 +93,16 @@ def test_all_walls_are_built():
     assert ("prctl", 1, 9, 0, 0, 0) in kernel.calls
     assert kernel.names().count("syscall") == 3
     assert kernel.names().count("capset") == kernel.names().count("close") == 1
+
+
+def test_a_folder_that_may_be_read_and_time_for_it(tmp_path):
+    kernel = Kernel()
+    limits = Limits(cpu_seconds=3, ocr=Ocr(str(tmp_path), "eng", cpu_seconds=40))
+    assert confine(limits, libc=kernel, system=kernel, setrlimit=kernel.setrlimit).missing == ()
+    assert ("setrlimit", resource.RLIMIT_CPU, (3, 44)) in kernel.calls
+    assert ("open", str(tmp_path), os.O_PATH | os.O_CLOEXEC) in kernel.calls
+    assert kernel.names().count("syscall") == 4
+    assert kernel.names().count("close") == 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from ringfence.documents import sniff
-from ringfence.documents.parsing.sandbox import Limits, Page, Sandbox, cause_of_death
+from ringfence.documents.parsing.sandbox import Box, Heading, Limits, Page, Sandbox, View, cause_of_death
 from ringfence.errors import Kind, RingfenceError, SetupError, Unavailable
 
 PATIENCE = 60.0
@@ -109,6 +109,14 @@ async def test_long_text_in_parts(sandbox, tmp_path):
 async def test_utf16_and_form_feeds(sandbox, tmp_path):
     path = write(tmp_path, "eins\fzwei ü".encode("utf-16"))
     assert await read(sandbox, path) == [Page(1, 0, "eins"), Page(2, 0, "zwei ü")]
+
+
+async def test_headings_come_with_the_text_that_holds_them(sandbox, tmp_path):
+    path = write(tmp_path, b"# One\ntext\n\f\n## Two\n")
+    assert await read(sandbox, path, sniff.MARKDOWN) == [
+        Page(1, 0, "# One\ntext\n", (Heading(1, 2, 5, 1),)),
+        Page(2, 0, "\n## Two\n", (Heading(2, 4, 7, 2),)),
+    ]
 
 
 async def test_passwords(sandbox, tmp_path):
@@ -257,6 +265,12 @@ async def rogue(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Sand
         yield running
 
 
+def headed(heading: str, then: str = "", text: str = "title") -> str:
+    """What makes a child say a heading and then something else, by default a part of one page."""
+    part = f'{{"page": 1, "start": 0, "text": "{text}"}}'
+    return f"say('{{\"pages\": 2}}'); say('{{{heading}}}'); " + (then or f"say('{part}'); ") + "\n"
+
+
 @pytest.mark.parametrize(
     ("behaviour", "code"),
     [
@@ -283,12 +297,90 @@ async def rogue(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Sand
         ('say(\'{"pages": 2}\'); say(\'{"page": 1, "start": 0, "text": "\\\\u0000"}\')', "parser_crashed"),
         ('say(\'{"pages": 2}\'); say(\'{"page": 1, "start": 0, "text": "\\\\ud800"}\')', "parser_crashed"),
         ('say(\'{"pages": 2}\'); say(\'{"page": 1, "start": 0, "text": "%s"}\' % (\'a\' * 21))', "too_much_text"),
+        (headed('"page": 1, "start": 0, "end": 2, "level": 7'), "parser_crashed"),
+        (headed('"page": 1, "start": -1, "end": 2, "level": 1'), "parser_crashed"),
+        (headed('"page": 1, "start": 2, "end": 2, "level": 1'), "parser_crashed"),
+        (headed('"page": 1, "start": 2, "end": 6, "level": 1'), "parser_crashed"),
+        (headed('"page": 2, "start": 0, "end": 2, "level": 1'), "parser_crashed"),
+        (
+            headed(
+                '"page": 1, "start": 0, "end": 2, "level": 1', 'say(\'{"page": 1, "start": 1, "end": 3, "level": 1}\')'
+            ),
+            "parser_crashed",
+        ),
+        (headed('"page": 1, "start": 0, "end": 2, "level": 1', text=""), "parser_crashed"),
+        (headed('"page": 2, "start": 0, "end": 2, "level": 1', "say('{\"end\": true}')"), "parser_crashed"),
     ],
 )
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_child_that_misbehaves(behaviour, code, rogue, tmp_path):
     assert await failure(rogue, write(tmp_path, behaviour.encode())) == code
     await until(lambda: children(rogue.pid) == [])
+
+
+async def seen(sandbox: Sandbox, path: Path, wanted: View, media_type: str = sniff.PDF):
+    with path.open("rb") as file:
+        return await sandbox.view(file.fileno(), media_type, wanted)
+
+
+async def test_a_page_and_the_place_of_words(sandbox, tmp_path):
+    path = write(tmp_path, pdf("One.", "Two words."))
+    words = await seen(sandbox, path, View(2, None, 4, 9))
+    assert (words.width, words.height, words.text, words.picture) == (595, 842, "words", b"")
+    [box] = words.boxes
+    assert 72 < box.x0 < box.x1
+    assert box.y0 < 72 < box.y1
+    picture = await seen(sandbox, path, View(2, 0.5))
+    assert (picture.text, picture.boxes) == ("", ())
+    assert pymupdf.Pixmap(picture.picture).width == 298
+    with pytest.raises(RingfenceError, match="page_not_found"):
+        await seen(sandbox, path, View(3, 0.5))
+
+
+SHEET = 'say(\'{"pages": 1}\'); say(\'{"width": 5.0, "height": 5.0}\'); '
+PNG = "say('{\"png\": \"%s\"}' % __import__('base64').b64encode(b'\\x89PNG\\r\\n\\x1a\\n').decode()); "
+BOX = 'say(\'{"x0": 1.0, "y0": 1.0, "x1": 2.0, "y1": 2.0}\'); '
+END = "say('{\"end\": true}'); "
+WORDS = 'say(\'{"page": 1, "start": 0, "text": "ab"}\'); '
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "scale", "code"),
+    [
+        ("say('{\"pages\": 1}'); " + BOX, None, "parser_crashed"),
+        ('say(\'{"pages": 1}\'); say(\'{"error": "page_not_found"}\')', None, "page_not_found"),
+        ('say(\'{"pages": 1}\'); say(\'{"width": -5.0, "height": 5.0}\')', None, "parser_crashed"),
+        ('say(\'{"pages": 1}\'); say(\'{"width": 1e999, "height": 5.0}\')', None, "parser_crashed"),
+        (SHEET + 'say(\'{"error": "no_rectangles"}\')', None, "no_rectangles"),
+        (SHEET + WORDS.replace("ab", "abc"), None, "parser_crashed"),
+        (SHEET + WORDS.replace("ab", "a\\\\u0007"), None, "parser_crashed"),
+        (SHEET + BOX.replace("2.0}", '"NaN"}'), None, "parser_crashed"),
+        (
+            SHEET + '[say(\'{"x0": 1.0, "y0": 1.0, "x1": 2.0, "y1": 2.0}\') for _ in range(10001)]',
+            None,
+            "parser_crashed",
+        ),
+        (SHEET + PNG + END, None, "parser_crashed"),
+        (SHEET + END, 1.0, "parser_crashed"),
+        (SHEET + 'say(\'{"png": "GIF89a=="}\'); ' + END, 1.0, "parser_crashed"),
+        (SHEET + 'say(\'{"png": "no base64!"}\'); ' + END, 1.0, "parser_crashed"),
+        (SHEET + "say('{\"pages\": 1}'); ", 1.0, "parser_crashed"),
+        (SHEET + PNG, 1.0, "parser_crashed"),
+    ],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_child_that_misbehaves_over_a_page(behaviour, scale, code, rogue, tmp_path):
+    with pytest.raises(RingfenceError) as caught:
+        await seen(rogue, write(tmp_path, behaviour.encode()), View(1, scale, 0, 2))
+    assert caught.value.code == code
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_child_that_says_what_it_should(rogue, tmp_path):
+    words = await seen(rogue, write(tmp_path, (SHEET + WORDS + BOX + END).encode()), View(1, None, 0, 2))
+    assert (words.text, words.boxes) == ("ab", (Box(1.0, 1.0, 2.0, 2.0),))
+    picture = await seen(rogue, write(tmp_path, (SHEET + PNG + END).encode()), View(1, 1.0))
+    assert picture.picture == b"\x89PNG\r\n\x1a\n"
 
 
 async def test_a_child_that_says_nothing(tmp_path):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ringfence.documents.parsing.wire import REASONS, Failure, Limits, Part, Request, encode, reason
-from ringfence.errors import Invalid, TooLarge, Unsupported
+from ringfence.errors import Invalid, NotFound, TooLarge, Unsupported
 
 
 def test_a_request_survives_the_wire():
@@ -22,7 +22,7 @@ def test_a_frame_is_one_line():
 def test_each_reason_has_a_kind_and_words(code):
     error = reason(code)
     assert error.code == code
-    assert isinstance(error, Invalid | TooLarge | Unsupported)
+    assert isinstance(error, Invalid | NotFound | TooLarge | Unsupported)
     assert error.message.endswith(".")
 
 

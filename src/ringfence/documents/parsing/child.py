@@ -91,7 +91,7 @@ def send_document(file: BinaryIO, request: Request, channel: socket.socket) -> N
     """Send the document's frames, and why they end."""
     last: End | Failure = End()
     try:
-        for frame in formats.extract(file, request.media_type, request.password, request.limits):
+        for frame in formats.extract(file, request.media_type, request.password, request.limits, request.view):
             channel.sendall(encode(frame))
     except RingfenceError as error:
         last = Failure(error.code)

@@ -18,6 +18,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_ADD_RULE = 445
+_LANDLOCK_PATH_BENEATH = 1
+_READ_FILES = 1 << 2
 _LANDLOCK_RESTRICT_SELF = 446
 _LANDLOCK_VERSION = 1
 _OPEN_FILES = 16
@@ -42,7 +45,7 @@ def confine(limits: Limits, *, libc: Any = None, system: Any = os, setrlimit: An
         ("network", lambda: system.unshare(system.CLONE_NEWUSER | system.CLONE_NEWNET)),
         ("capabilities", lambda: _check(libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)))),
         ("privileges", lambda: _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)),
-        ("files", lambda: _close_files(libc, system)),
+        ("files", lambda: _close_files(libc, system, limits.ocr.tessdata if limits.ocr else None)),
         ("parent", lambda: _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)),
     )
     return Walls(tuple(name for name, build in walls if not _stands(build)))
@@ -57,23 +60,33 @@ def _stands(build: Callable[[], object]) -> bool:
 
 
 def _limit(limits: Limits, setrlimit: Any) -> None:
-    setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
-    for which, most in (
+    most = limits.cpu_seconds + (limits.ocr.cpu_seconds if limits.ocr else 0)
+    setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, most + 1))
+    for which, value in (
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
     ):
-        setrlimit(which, (most, most))
+        setrlimit(which, (value, value))
 
 
-def _close_files(libc: Any, system: Any) -> None:
-    """Landlock with no rule at all: no file, no TCP port, no abstract socket, no signal to a process outside."""
+def _close_files(libc: Any, system: Any, readable: str | None) -> None:
+    """Landlock: no file but those of a folder that may be read, no TCP port, no abstract socket, no signal outside."""
     abi = _check(libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION))
     rules = struct.pack("QQQ", *landlock_rules(abi))
     ruleset = _check(libc.syscall(_LANDLOCK_CREATE_RULESET, rules, len(rules), 0))
+    if readable:
+        _open_folder(libc, system, ruleset, readable)
     _check(libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0))
     system.close(ruleset)
+
+
+def _open_folder(libc: Any, system: Any, ruleset: int, path: str) -> None:
+    folder = system.open(path, system.O_PATH | system.O_CLOEXEC)
+    rule = struct.pack("=Qi", _READ_FILES, folder)
+    _check(libc.syscall(_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_PATH_BENEATH, rule, 0))
+    system.close(folder)
 
 
 def landlock_rules(abi: int) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ that is looked up, not a message.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import signal
@@ -13,15 +14,28 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from ringfence.documents.parsing.wire import FRAME_BYTES, UNSTORABLE, Limits, Request, reason
+from ringfence.documents import sniff
+from ringfence.documents.parsing import frames
+from ringfence.documents.parsing.wire import (
+    FRAME_BYTES,
+    PART_CHARS,
+    UNSTORABLE,
+    Box,
+    Heading,
+    Limits,
+    Request,
+    View,
+    reason,
+)
 from ringfence.errors import RingfenceError, SetupError, Unavailable
+from ringfence.telemetry.metrics import PARSE_FAILURES
 
-__all__ = ["Limits", "Page", "Parsing", "Sandbox"]
+__all__ = ["Box", "Heading", "Limits", "Page", "Parsing", "Sandbox", "Seen", "View"]
 
 START_SECONDS = 60.0
 """For the zygote to import PyMuPDF (0.8 s on an idle machine)."""
@@ -29,39 +43,16 @@ START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 """For the zygote to end, or to report a child's end."""
 
+MAX_PICTURE_BYTES = 48 * 2**20
+"""Of a page's picture: a compressed one of `views.MAX_PIXELS` is smaller than that, whatever is on it."""
+
+_MAX_BOXES = 10_000
+_PNG = b"\x89PNG\r\n\x1a\n"
+
 ENTRY = "from ringfence.documents.parsing.child import main; main()"
 _START = b"S"
 
 log = structlog.get_logger()
-
-
-class _Frame(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Walls(_Frame):
-    missing: list[str]
-
-
-class _Count(_Frame):
-    pages: Annotated[int, Field(ge=1)]
-
-
-class _Part(_Frame):
-    page: int
-    start: int
-    text: str
-
-
-class _End(_Frame):
-    end: Literal[True]
-
-
-class _Failure(_Frame):
-    error: str
-
-
-_FRAMES: TypeAdapter[_Walls | _Count | _Part | _End | _Failure] = TypeAdapter(_Part | _Walls | _Count | _End | _Failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +63,32 @@ class Page:
         number: the page, from 1.
         start: offset of `text` in the page's text, in characters; above 0 only where a long page comes in parts.
         text: may be empty.
+        headings: those of this text, in order; each lies within it as a whole.
     """
 
     number: int
     start: int
     text: str
+    headings: tuple[Heading, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was wanted of a page.
+
+    Attributes:
+        width: of the page as it is shown, in points (1/72 inch).
+        height: likewise.
+        text: the words whose boxes were wanted, as the page's text has them.
+        boxes: theirs, one for each line, in points from the upper left corner.
+        picture: the page's, a PNG; empty where boxes were wanted.
+    """
+
+    width: float
+    height: float
+    text: str
+    boxes: tuple[Box, ...]
+    picture: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,7 @@ class _Child:
         self._lifeline = lifeline
         self._wall = wall
 
-    async def frame(self) -> _Walls | _Count | _Part | _End | _Failure:
+    async def frame(self) -> frames.Frame:
         """The next frame.
 
         Raises:
@@ -127,7 +139,7 @@ class _Child:
         if not line.endswith(b"\n"):
             raise await self._post_mortem()
         try:
-            return _FRAMES.validate_json(line)
+            return frames.FRAMES.validate_json(line)
         except ValidationError:
             raise reason("parser_crashed") from None
 
@@ -167,6 +179,7 @@ class Parsing(AsyncIterator[Page]):
         self._left = max_chars
         self._page = 0
         self._start = 0
+        self._headings: list[Heading] = []  # of the next part
         self._ended = False
 
     async def __anext__(self) -> Page:
@@ -178,15 +191,22 @@ class Parsing(AsyncIterator[Page]):
         """
         if self._ended:
             raise StopAsyncIteration
-        frame = await self._child.frame()
-        if isinstance(frame, _Part):
+        while isinstance(frame := await self._child.frame(), frames.Heading):
+            self._keep(frame)
+        if isinstance(frame, frames.Part):
             return self._checked(frame)
-        if isinstance(frame, _End):
+        if isinstance(frame, frames.End) and not self._headings:
             self._ended = True
             raise StopAsyncIteration
-        raise reason(frame.error if isinstance(frame, _Failure) else "parser_crashed")
+        raise reason(frame.error if isinstance(frame, frames.Failure) else "parser_crashed")
 
-    def _checked(self, part: _Part) -> Page:
+    def _keep(self, heading: frames.Heading) -> None:
+        before = self._headings[-1].end if self._headings else 0
+        if not before <= heading.start < heading.end or len(self._headings) == PART_CHARS:
+            raise reason("parser_crashed")
+        self._headings.append(Heading(heading.page, heading.start, heading.end, heading.level))
+
+    def _checked(self, part: frames.Part) -> Page:
         if part.page != self._page:
             in_order = self._page < part.page <= self.pages
             self._page, self._start = part.page, 0
@@ -198,7 +218,44 @@ class Parsing(AsyncIterator[Page]):
         self._left -= len(part.text)
         if self._left < 0:
             raise reason("too_much_text")
-        return Page(part.page, part.start, part.text)
+        return Page(part.page, part.start, part.text, self._headings_of(part))
+
+    def _headings_of(self, part: frames.Part) -> tuple[Heading, ...]:
+        headings, self._headings = tuple(self._headings), []
+        if any(heading.page != part.page for heading in headings) or (
+            headings and (headings[0].start < part.start or headings[-1].end > part.start + len(part.text))
+        ):
+            raise reason("parser_crashed")
+        return headings
+
+
+async def _seen(child: _Child, wanted: View) -> Seen:
+    sheet = await child.frame()
+    if not isinstance(sheet, frames.Sheet):
+        raise reason(sheet.error if isinstance(sheet, frames.Failure) else "parser_crashed")
+    text, boxes, picture = "", list[Box](), bytearray()
+    while not isinstance(frame := await child.frame(), frames.End):
+        match frame:
+            case frames.Part() if len(frame.text) == wanted.end - wanted.start and not UNSTORABLE.search(frame.text):
+                text = frame.text
+            case frames.Box() if len(boxes) < _MAX_BOXES:
+                boxes.append(Box(frame.x0, frame.y0, frame.x1, frame.y1))
+            case frames.Pixels() if len(picture) < MAX_PICTURE_BYTES:
+                picture += _decoded(frame.png)
+            case frames.Failure():
+                raise reason(frame.error)
+            case _:
+                raise reason("parser_crashed")
+    if bool(picture) != (wanted.scale is not None) or (picture and not picture.startswith(_PNG)):
+        raise reason("parser_crashed")
+    return Seen(sheet.width, sheet.height, text, tuple(boxes), bytes(picture))
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise reason("parser_crashed") from None
 
 
 class Sandbox:
@@ -254,11 +311,11 @@ class Sandbox:
             await _end(helper)
 
     @contextlib.asynccontextmanager
-    async def parse(self, path: Path, media_type: str, password: str | None = None) -> AsyncGenerator[Parsing]:
+    async def parse(self, source: Path | int, media_type: str, password: str | None = None) -> AsyncGenerator[Parsing]:
         """Read a document in a child of its own, which is dead when the context is left, for whatever reason.
 
         Args:
-            path: the document; only its open file reaches the child.
+            source: the document's path, or its descriptor; only its open file reaches the child.
             media_type: one that `sniff.media_type` gives.
             password: opens an encrypted PDF.
 
@@ -266,35 +323,60 @@ class Sandbox:
             RingfenceError: one of `wire.REASONS`, here or while iterating; Unavailable `parser_restarted`,
                 `parser_broken` or `document_unreadable` (the stored file can't be opened) may pass.
         """
-        async with self._slots:
-            child = await self._begin(path, Request(media_type, password, self._limits))
-            try:
+        try:
+            async with self._child(source, Request(media_type, password, self._limits)) as child:
                 yield Parsing(child, await self._opened(child), self._limits.max_chars)
+        except RingfenceError as error:
+            PARSE_FAILURES.labels(error.code).inc()
+            raise
+
+    async def view(self, source: int, media_type: str, wanted: View, password: str | None = None) -> Seen:
+        """What is wanted of one page, by a child of its own.
+
+        Args:
+            source: the document's descriptor.
+            media_type: one of `sniff.PAGED`.
+            wanted: the page, and what of it.
+            password: opens an encrypted PDF.
+
+        Raises:
+            RingfenceError: as of `parse`; `page_not_found`, `outside_page`, `no_rectangles`.
+        """
+        async with self._child(source, Request(media_type, password, self._limits, wanted)) as child:
+            await self._opened(child)
+            return await _seen(child, wanted)
+
+    @contextlib.asynccontextmanager
+    async def _child(self, source: Path | int, request: Request) -> AsyncGenerator[_Child]:
+        async with self._slots:
+            child = await self._begin(source, request)
+            try:
+                yield child
             finally:
                 child.let_go()
 
     async def _opened(self, child: _Child) -> int:
         frame = await child.frame()
-        if isinstance(frame, _Walls):
+        if isinstance(frame, frames.Walls):
             self._warn(frame.missing)
             frame = await child.frame()
-        if isinstance(frame, _Count) and frame.pages <= self._limits.max_pages:
+        if isinstance(frame, frames.Count) and frame.pages <= self._limits.max_pages:
             return frame.pages
-        raise reason(frame.error if isinstance(frame, _Failure) else "parser_crashed")
+        raise reason(frame.error if isinstance(frame, frames.Failure) else "parser_crashed")
 
     def _warn(self, missing: list[str]) -> None:
         if missing and not self._warned:
             self._warned = True
             log.warning("parser_sandbox_incomplete", missing=missing)
 
-    async def _begin(self, path: Path, request: Request) -> _Child:
+    async def _begin(self, source: Path | int, request: Request) -> _Child:
         try:
             helper = await self._ensure()
         except SetupError as error:  # `start` tells a person; a document waits until the installation works again
             raise Unavailable(error.code, error.message) from None
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             try:
-                document = os.open(path, os.O_RDONLY)
+                document = os.dup(source) if isinstance(source, int) else os.open(source, os.O_RDONLY)
             except OSError:
                 raise Unavailable("document_unreadable", "The stored document can't be opened.") from None
             theirs.callback(os.close, document)
@@ -310,7 +392,12 @@ class Sandbox:
                 socket.send_fds(helper.control, [_START], handles)
             ours.pop_all()  # the child's object closes them from here on
         writer.write(request.encode())
-        return _Child(reader, writer, lifeline, self._limits.wall_seconds)
+        return _Child(reader, writer, lifeline, self._limits.wall_seconds + self._recognition(request.media_type))
+
+    def _recognition(self, media_type: str) -> float:
+        """Wall time on top, where pages may be pictures of text."""
+        ocr = self._limits.ocr if media_type in {sniff.PDF, sniff.XPS, *sniff.IMAGES} else None
+        return ocr.cpu_seconds if ocr else 0.0
 
     async def _ensure(self) -> _Helper:
         async with self._starting:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
-from ringfence.errors import Invalid, RingfenceError, TooLarge, Unsupported
+from ringfence.errors import Invalid, NotFound, RingfenceError, TooLarge, Unsupported
 
 PART_CHARS = 32_768
 """Most characters of one frame; a longer page comes in several parts."""
@@ -30,8 +30,12 @@ REASONS: Mapping[str, tuple[type[RingfenceError], str]] = MappingProxyType(
         ),
         "too_many_pages": (TooLarge, "The document has more pages than the limit allows."),
         "too_much_text": (TooLarge, "The document holds more text than the limit allows."),
+        "unpacked_too_large": (TooLarge, "The document unpacks to more than the limit allows."),
         "parser_memory": (TooLarge, "Reading the document took more memory than the limit allows."),
         "parser_timeout": (TooLarge, "Reading the document took more time than the limit allows."),
+        "page_not_found": (NotFound, "The document has no such page."),
+        "outside_page": (Invalid, "The page has less text than that."),
+        "no_rectangles": (Unsupported, "The page is a picture of text, or its words can't be placed on it."),
         "parser_crashed": (Invalid, "The document is damaged in a way that stopped the parser."),
     }
 )
@@ -44,6 +48,23 @@ def reason(code: str) -> RingfenceError:
 
 
 @dataclass(frozen=True, slots=True)
+class Ocr:
+    """What text in pictures is recognised with.
+
+    Attributes:
+        tessdata: the folder of Tesseract's data; the only one that a child may read.
+        languages: as Tesseract names them, between `+`.
+        cpu_seconds: CPU time for all pages of a document, on top of `Limits.cpu_seconds`.
+        page_cpu_seconds: CPU time for one page.
+    """
+
+    tessdata: str
+    languages: str
+    cpu_seconds: int = 600
+    page_cpu_seconds: int = 30
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one document may cost.
 
@@ -53,6 +74,7 @@ class Limits:
         memory_bytes: address space of the child.
         max_pages: pages of a document.
         max_chars: characters of a document.
+        ocr: what pictures of text are read with; without it they stay unread.
     """
 
     cpu_seconds: int = 30
@@ -60,6 +82,24 @@ class Limits:
     memory_bytes: int = 2 * 2**30
     max_pages: int = 10_000
     max_chars: int = 50_000_000
+    ocr: Ocr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is wanted of one page instead of the whole text: a picture of it, or words with their boxes.
+
+    Attributes:
+        page: from 1.
+        scale: pixels a point (1/72 inch), of a picture; None: boxes are wanted.
+        start: of the words, in characters of the page's text.
+        end: behind them.
+    """
+
+    page: int
+    scale: float | None = None
+    start: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +109,7 @@ class Request:
     media_type: str
     password: str | None
     limits: Limits
+    view: View | None = None
 
     def encode(self) -> bytes:
         """One line of JSON."""
@@ -78,7 +119,10 @@ class Request:
     def decode(cls, line: bytes) -> "Request":
         """The inverse of `encode`."""
         fields = json.loads(line)
-        return cls(fields["media_type"], fields["password"], Limits(**fields["limits"]))
+        ocr = fields["limits"].pop("ocr")
+        limits = Limits(**fields["limits"], ocr=Ocr(**ocr) if ocr else None)
+        view = View(**fields["view"]) if fields["view"] else None
+        return cls(fields["media_type"], fields["password"], limits, view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +139,48 @@ class Part:
     page: int
     start: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading, said before the `Part` that holds all of its characters; in order, and none within another.
+
+    Attributes:
+        page: from 1, as the `Part`'s.
+        start: of the title without markup, in characters of the page's text.
+        end: where it ends, after `start`.
+        level: from 1 (the highest) to 6.
+    """
+
+    page: int
+    start: int
+    end: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The size of a page in points, as it is shown; before its picture or its boxes."""
+
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where words of one line stand, in points from the page's upper left corner."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A part of a picture's file (PNG), in base64."""
+
+    png: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +204,7 @@ class Failure:
     error: str
 
 
-type Frame = Walls | Count | Part | End | Failure
+type Frame = Walls | Count | Heading | Part | Sheet | Box | Pixels | End | Failure
 
 
 def encode(frame: Frame) -> bytes:

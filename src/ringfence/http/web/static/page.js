@@ -209,6 +209,7 @@ class Entry {
     if (this.view) {
       if (!confirm(`Delete “${this.view.name}” and all that was read from it?`)) return;
       await api(`/documents/${this.view.document_id}`, { method: "DELETE" }).catch(unlessGone);
+      offerUndo(this.view);
     }
     this.vanish();
     $("files").focus();
@@ -223,6 +224,26 @@ class Entry {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
+}
+
+/** For as long as the notice is there, a document that was deleted can be had back. */
+function offerUndo({ document_id, name }) {
+  notify(`“${name}” was deleted. `, "good");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "plain";
+  button.textContent = "Undo";
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      const view = await read(`/documents/${document_id}/restore`, { method: "POST" });
+      new Entry(view.name).update(view);
+      notify("");
+    } catch (error) {
+      report(error);
+    }
+  });
+  $("notice").append(button);
 }
 
 function unlessGone(error) {
@@ -390,13 +411,17 @@ class Answer {
     return link;
   }
 
-  done({ refused, model, citations }) {
+  done({ refused, model, citations, nearest, unsupported }) {
     if (refused) {
       $("evidence").hidden = true;
-      this.end("Try other words, or add a document that covers it.", "refused");
+      const names = nearest.map((one) => one.document).join(", ");
+      this.end(`${names ? `Nearest to it: ${names}. ` : ""}Try other words, or add a document that covers it.`, "refused");
       $("answer-text").textContent = $("answer-text").textContent; // without links to what is not shown
     } else if (!model) this.end("Quoted from your documents; no model wrote this.");
-    else this.end(`Written by ${model}. ${citations.length ? "" : "It cites none of your documents."}`);
+    else {
+      const doubts = unsupported.map((sentence) => ` Not supported by your documents: “${sentence}”`);
+      this.end(`Written by ${model}.${citations.length ? "" : " It cites none of your documents."}${doubts.join("")}`);
+    }
   }
 
   end(status, kind = "") {

@@ -1,0 +1,1 @@
+"""The services as tools for agents: the Model Context Protocol at `/mcp`."""

@@ -1,0 +1,1 @@
+"""What the engine tells those who operate it: logs, metrics, traces."""
