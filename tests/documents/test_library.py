@@ -12,6 +12,7 @@ from ringfence.documents.intake import STORE, ErasePayload
 from ringfence.documents.service import Library
 from ringfence.errors import NotFound, Unauthenticated, Unavailable
 from ringfence.ids import new_user_id
+from ringfence.storage.base import unavailable
 from ringfence.storage.local import LocalStorage
 from ringfence.storage.s3 import S3Storage
 from tests.storage.conftest import now
@@ -172,6 +173,28 @@ async def test_an_account_that_goes_meanwhile_keeps_no_file(db, admin, library, 
     assert not await is_stored(storage, user, bytes.fromhex(ErasePayload.model_validate_json(payload).sha256))
     with pytest.raises(Unauthenticated, match="unknown_account"):
         await put(library, user)
+
+
+async def test_an_upload_whose_account_and_files_go_meanwhile_is_told_so(admin, library, storage, user):
+    storage.held.from_now_on()
+    late = asyncio.create_task(put(library, user))
+    await storage.held.reached.wait()
+    await storage.delete_all(user)  # in a folder, what is being received as well
+    await admin.execute("delete from users")
+    storage.held.go_on.set()
+    with pytest.raises(Unauthenticated, match="unknown_account"):
+        await late
+
+
+async def test_an_upload_whose_file_can_not_be_kept_says_so_while_the_account_is_there(admin, library, storage, user):
+    async def full():
+        raise unavailable()
+
+    storage.held.hold = full
+    with pytest.raises(Unavailable, match="storage_unavailable"):
+        await put(library, user)
+    assert await kinds(admin) == []
+    assert await admin.fetchval("select count(*) from documents") == 0
 
 
 async def test_an_upload_that_is_cancelled_while_it_is_stored_leaves_nothing(db, admin, library, storage, user):

@@ -117,13 +117,21 @@ class Intake:
                 return before
             promise = await queries.promise_erasure(tx, STORE, _of(sha256), _STORED_WITHIN)
         try:
-            await self._storage.keep(incoming, user_id, sha256)
+            await self._keep(user_id, incoming, sha256)
             async with self._db.tenant(user_id) as tx:
                 await queries.lock_content(tx, sha256)
                 return await commit(tx, lambda: _withdraw(tx, promise))
         except BaseException:  # cancelled, too: what was stored and nobody needs shall not stay
             with suppress(RingfenceError):  # else the promised job will do it
                 await self._erase_unneeded(user_id, sha256, promise)
+            raise
+
+    async def _keep(self, user_id: UserId, incoming: Incoming, sha256: bytes) -> None:
+        try:
+            await self._storage.keep(incoming, user_id, sha256)
+        except Unavailable:
+            async with self._db.tenant(user_id) as tx:
+                await queries.require_account(tx)  # whose deletion takes what is coming in as well
             raise
 
     async def require_room(self, tx: TenantTx, *, documents: int, size: int, added: bool = True) -> None:
