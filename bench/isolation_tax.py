@@ -22,18 +22,22 @@ from ringfence.search.queries import Wanted
 OURS = "Ringfence: one call"
 BARE = "the same statement, no policy"
 FOUR = "a transaction with its tenant, four round trips"
-# What `search_dense` runs, with the statement of `dense` in its place.
+# What `search_dense` runs, with the statement of `dense_shared` in its place.
 _BARE = """
-select f.document_id, d.name, c.text, c.spans, c.context, 1 - f.distance as score
+select f.document_id, f.number, d.name, c.text, c.spans, c.context, 1 - f.distance as score
 from ({dense}) f
-join documents d on d.user_id = $1 and d.document_id = f.document_id
-join chunks c on c.user_id = $1 and c.document_id = f.document_id and c.number = f.number
+cross join lateral (
+    select x.name from documents x where x.user_id = $1 and x.document_id = f.document_id offset 0) d
+cross join lateral (
+    select x.text, x.spans, x.context from chunks x
+    where x.user_id = $1 and x.document_id = f.document_id and x.number = f.number
+    offset 0) c
 order by f.distance, f.document_id, f.number
 """
-_SETTINGS = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off") | {
+_SETTINGS = dict.fromkeys(("enable_seqscan", "enable_nestloop", "enable_mergejoin", "jit"), "off") | {
     "max_parallel_workers_per_gather": "0"
 }
-_SOURCE = "select prosrc from pg_proc where proname = 'dense'"
+_SOURCE = "select prosrc from pg_proc where proname = 'dense_shared'"
 
 type Ask = Callable[[UUID, Vectors], Awaitable[object]]
 
@@ -65,11 +69,11 @@ async def _contestants(store: Store, stack: AsyncExitStack) -> dict[str, Ask]:
 
     async def bare(user_id: UUID, query: Vectors) -> object:
         async with pool.acquire() as connection:
-            return await connection.fetch(statement, user_id, 1, query, 10, None)
+            return await connection.fetch(statement, user_id, 1, query, 10)
 
     async def four(user_id: UUID, query: Vectors) -> object:
         async with store.db.tenant(user_id) as tx:  # type: ignore[arg-type]
-            return await tx.fetch(statement, user_id, 1, query, 10, None)
+            return await tx.fetch(statement, user_id, 1, query, 10)
 
     return {OURS: ours, BARE: bare, FOUR: four}
 

@@ -15,7 +15,7 @@ from tests.search.conftest import bulk, fill, model_id, new_tenant, points
 __all__ = ["bulk", "model_id"]
 
 TIERS = Tiers(promote_at=100, demote_at=50)
-FUNCTIONS = ("dense_way", "dense", "dense_index", "search_dense", "lexical", "search_passages")
+FUNCTIONS = ("dense_way", "dense", "dense_index", "dense_shared", "search_dense", "lexical", "search_passages")
 _PREDICATE = re.compile(r"\b\w+\.user_id = (?:u|\$1)")
 _OPEN = """
 alter policy tenant on embeddings using (true); alter policy tenant on documents using (true);

@@ -1,6 +1,6 @@
 """All of a search sees the tables as of one moment (decision 21)."""
 
-SEARCHES = {"dense_way", "dense", "dense_index", "search_dense", "lexical", "search_passages"}
+SEARCHES = {"dense_way", "dense", "dense_index", "dense_shared", "search_dense", "lexical", "search_passages"}
 _FUNCTIONS = """
 select p.proname, p.provolatile = 's' as stable from pg_proc p
 where p.pronamespace = 'public'::regnamespace and p.prolang = (select oid from pg_language where lanname = 'plpgsql')

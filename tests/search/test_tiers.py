@@ -36,7 +36,7 @@ async def way_and_plan(db, user_id, model_id, vector, documents=None):
     wanted = Wanted(model_id, vector, 10, documents)
     async with db.tenant(user_id) as tx:
         way = await queries.way(tx, wanted, TIERS)
-        plan = await queries.plan(tx, await queries.adopt(tx, "dense_index" if way is Way.INDEX else "dense"), wanted)
+        plan = await queries.plan(tx, await queries.adopt(tx, queries.function_of(way, wanted)), wanted)
     return way, "\n".join(plan)
 
 
@@ -61,9 +61,13 @@ async def test_a_small_tenant_is_searched_exactly_through_the_primary_key(db, bu
         assert await found(db, user_id, model_id, vector) == brute(vectors, vector, 10)
     way, plan = await way_and_plan(db, user_id, model_id, vector)
     assert way is Way.SMALL
+    assert "Bitmap Index Scan on embeddings_shared_pkey" in plan or "Index Scan using embeddings_shared_pkey" in plan
+    assert "Hash Join" in plan
+    assert [part for part in ("Seq Scan", "Nested Loop", "embeddings_own") if part in plan] == []
+    narrow_way, plan = await way_and_plan(db, user_id, model_id, vector, documents[:1])
+    assert narrow_way is Way.SMALL
     assert "Index Scan using embeddings_shared_pkey on embeddings_shared" in plan
     assert "Seq Scan" not in plan
-    assert "embeddings_own" not in plan
     assert (
         await found(db, user_id, model_id, vector, documents=documents[:1])
         == [n for n in brute(vectors, vector, 150) if int(n) < 25][:10]
@@ -90,6 +94,23 @@ async def test_a_large_tenant_is_searched_by_its_own_index(db, bulk, model_id, m
     assert f"Index Scan using embeddings_{mine.hex}_m{model_id} on embeddings_{mine.hex}" in plan
     assert "Seq Scan" not in plan
     assert other.hex not in plan
+
+
+async def test_until_its_index_is_whole_a_large_tenant_is_searched_exactly(db, bulk, model_id, maintenance):
+    """In both parts: what was moved already, and what came since."""
+    vectors, user_id = points(450, seed=1), await new_tenant(bulk)
+    await fill(bulk, user_id, model_id, vectors[:425])
+    await maintenance.round()
+    await fill(bulk, user_id, model_id, vectors[425:])
+    index = f"embeddings_{user_id.hex}_m{model_id}"
+    await bulk.execute(f"alter index {index} rename to {index}_building")
+    for vector in [*points(5, seed=2), vectors[430]]:
+        best = [str(int(n) - 425 if int(n) >= 425 else n) for n in brute(vectors, vector, 10)]
+        assert await found(db, user_id, model_id, vector) == best
+    way, plan = await way_and_plan(db, user_id, model_id, vector)
+    assert way is Way.BOTH
+    assert "embeddings_shared" in plan
+    assert f"embeddings_{user_id.hex}_pkey" in plan
 
 
 async def test_a_narrowed_search_of_a_large_tenant(db, bulk, model_id, maintenance):
@@ -172,6 +193,7 @@ async def test_a_plan_tells_no_values_and_nothing_of_others(db, bulk, model_id, 
         (Way.FEW, 500, "narrowed to 200"),
         (Way.SMALL, 399, "399 vectors are fewer than 400"),
         (Way.SMALL, 400, "400 vectors wait for an index"),
+        (Way.BOTH, 400, "of 400 vectors are being made, or taken back"),
     ],
 )
 def test_reasons(way, vectors, words):
@@ -181,9 +203,9 @@ def test_reasons(way, vectors, words):
 async def test_the_functions_run_as_their_caller_and_not_for_everybody(admin):
     rows = await admin.fetch(
         "select proname::text as name, prosecdef, proacl::text from pg_proc where proname in "
-        "('dense_way', 'dense', 'dense_index', 'search_dense')"
+        "('dense_way', 'dense', 'dense_shared', 'dense_index', 'search_dense')"
     )
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert {row["prosecdef"] for row in rows} == {False}
     assert all("ringfence_app=X" in row["proacl"] and "{=X" not in row["proacl"] for row in rows)
 

@@ -189,7 +189,7 @@ class Hit(BaseModel):
 
 
 class SearchExplanation(BaseModel):
-    """How a search went: `small`, `few` or `index`, why, the database's plan, and milliseconds by stage."""
+    """How a search went: `small`, `both`, `few` or `index`, why, the database's plan, and milliseconds by stage."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

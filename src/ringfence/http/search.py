@@ -186,7 +186,9 @@ class SearchResults(_Model):
 class Explained(_Model):
     """How a search went."""
 
-    way: Way = Field(description="`index`: by an index of one's own; exactly, because there is `small` or `few`.")
+    way: Way = Field(
+        description="`index`: by an index of one's own; exactly: `small`, `few`, or `both`, while it is made."
+    )
     reason: str = Field(description="Why.", examples=["Exact: 812 vectors are fewer than 20000."])
     vectors: int = Field(description="How many of one's passages' vectors there are.", examples=[812])
     passages: int = Field(description="How many were found.", examples=[10])

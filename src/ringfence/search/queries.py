@@ -1,4 +1,4 @@
-"""SQL of search. The searches themselves are functions of the database: migrations/0041, 0047 and 0062."""
+"""SQL of search. The searches themselves are functions of the database: migrations/0041, 0047, 0062 and 0063."""
 
 import re
 from collections.abc import Generator, Sequence
@@ -20,6 +20,10 @@ from ringfence.search.tiers import Tiers, Way
 _SEARCH = """
 select document_id, number, name, text, spans, context, cosine,
   bm25, score from search_passages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+"""
+_NEAREST = """
+select document_id, number, name, text, spans, context, cosine,
+  bm25, score from search_dense($1, $2, $3, $4, $5, $6, $7)
 """
 _CHOSEN = f"""
 select d.document_id from documents d
@@ -154,11 +158,9 @@ async def nearest(call: TenantCall, wanted: Wanted, tiers: Tiers) -> list[Passag
     Raises:
         Moved: the tenant is searched with another model.
     """
-    words = Words([], 0.0, 0.0, wanted.limit, wanted.documents)
-    dense = (wanted.model_id, wanted.vector, tiers.demote_at, tiers.ef_search)
-    what = ("dense", wanted.limit, wanted.limit, wanted.documents, *dense, *_terms(words), None)
+    what = (wanted.model_id, wanted.vector, wanted.limit, wanted.documents, tiers.demote_at, tiers.ef_search)
     with _moved():
-        return _passages(await call.fetch(_SEARCH, *what))
+        return _passages(await call.fetch(_NEAREST, *what))
 
 
 async def lexical(call: TenantCall, words: Words) -> list[Passage]:
@@ -249,6 +251,13 @@ async def vectors(tx: TenantTx, model_id: int) -> int:
     return int(row["vectors"]) if row else 0
 
 
+def function_of(way: Way, wanted: Wanted) -> str:
+    """By which function of the database such a search goes."""
+    if way is Way.INDEX:
+        return "dense_index"
+    return "dense_shared" if way is Way.SMALL and wanted.documents is None else "dense"
+
+
 async def adopt(tx: TenantTx | SystemTx, function: str) -> str:
     """Take on a function's settings until the transaction's end; the statement that it searches by, with `$n`."""
     await tx.fetch(_SETTINGS, function)
@@ -260,7 +269,8 @@ async def plan(tx: TenantTx, statement: str, wanted: Wanted | Words) -> list[str
     """The plan of such a statement, as executed, without values and without what could tell of others."""
     if isinstance(wanted, Wanted):
         statement = statement.replace("%1$s", str(len(wanted.vector)))
-        what: tuple[object, ...] = (wanted.model_id, wanted.vector, wanted.limit, wanted.documents)
+        what: tuple[object, ...] = (wanted.model_id, wanted.vector, wanted.limit)
+        what += (wanted.documents,) if "$5" in statement else ()
     else:
         what = (*_terms(wanted), wanted.limit, wanted.documents)
     lines = await tx.fetch(f"explain (analyze, costs off, buffers off, timing off) {statement}", tx.user_id, *what)

@@ -38,7 +38,6 @@ Mode = Literal["hybrid", "dense", "lexical"]
 Fusion = Literal["convex", "rrf"]
 
 _SURE = 0.5  # from this probability on a query is in a language that the model does not cover
-_FUNCTIONS = {Way.SMALL: "dense", Way.FEW: "dense", Way.INDEX: "dense_index"}
 
 
 def checked(query: str) -> str:
@@ -354,7 +353,7 @@ class Search:
         if wanted is not None:
             way = await queries.way(tx, wanted, self._tiers)
             count = await queries.vectors(tx, wanted.model_id)
-            plan += await queries.plan(tx, await queries.adopt(tx, _FUNCTIONS[way]), wanted)
+            plan += await queries.plan(tx, await queries.adopt(tx, queries.function_of(way, wanted)), wanted)
         if words is not None:
             plan += await queries.plan(tx, await queries.adopt(tx, "lexical"), words)
         return Explanation(way, reason(way, count, self._tiers), count, tuple(plan), times, found)

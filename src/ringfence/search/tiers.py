@@ -22,9 +22,14 @@ class Tiers:
 
 
 class Way(StrEnum):
-    """Which way a search goes: exactly, because the tenant is small or few chunks are meant, or by its index."""
+    """Which way a search goes.
+
+    Exactly: of a tenant without a table of its own; of one whose own table is being filled or emptied, in both parts;
+    where few chunks are meant. Or by its index.
+    """
 
     SMALL = "small"
+    BOTH = "both"
     FEW = "few"
     INDEX = "index"
 
@@ -56,6 +61,8 @@ def reason(way: Way, vectors: int, tiers: Tiers) -> str:
         return f"{vectors} vectors, which have an index of their own."
     if way is Way.FEW:
         return f"Exact: the search is narrowed to {tiers.demote_at} passages or fewer."
+    if way is Way.BOTH:
+        return f"Exact: the table and the index of their own of {vectors} vectors are being made, or taken back."
     if vectors < tiers.promote_at:
         return f"Exact: {vectors} vectors are fewer than {tiers.promote_at}."
     return f"Exact: {vectors} vectors wait for an index of their own, which `ringfence maintain` makes."
