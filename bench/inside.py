@@ -13,9 +13,13 @@ import asyncpg
 
 from ringfence.answers.service import Answers
 from ringfence.cli.local import with_database
+from ringfence.embedded.llama import LlamaServer
+from ringfence.embedded.weights import Weights
+from ringfence.embedded_chat import EmbeddedChat
 from ringfence.ids import UserId, new_user_id
 from ringfence.models.base import ChatModel, Message, Spent
-from ringfence.services import Services, mail_folder_transport, open_handlers, open_services
+from ringfence.models.http import Timeouts
+from ringfence.services import Services, chat_weights, mail_folder_transport, open_handlers, open_services
 from ringfence.services.parts import open_chat
 from ringfence.settings import Settings
 from ringfence.worker import Worker
@@ -105,7 +109,7 @@ async def opened(**given: object) -> AsyncGenerator[Inside]:
         assert settings.database_url is not None
         admin = await asyncpg.connect(settings.database_url.get_secret_value())
         stack.push_async_callback(admin.close)
-        chat = await open_chat(settings, stack)
+        chat = await _chat(settings, stack)
         bare = settings.model_copy(update={"chat_provider": "none"})
         services = await stack.enter_async_context(open_services(bare))
         transport = mail_folder_transport(folder / "mail", lambda _: None)
@@ -116,6 +120,18 @@ async def opened(**given: object) -> AsyncGenerator[Inside]:
         finally:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
+
+
+async def _chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | None:
+    """As the settings have it; the embedded one on a single thread, since several wait for each other on a busy machine."""
+    if settings.chat_provider != "embedded":
+        return await open_chat(settings, stack)
+    name = chat_weights(settings)
+    path = Weights(settings.models_dir).paths(name)["model.gguf"]
+    server = LlamaServer(path, context=4096, parallel=1, threads=1)
+    chat = EmbeddedChat(name, server, context_tokens=4096, timeouts=Timeouts(3, 600, 120, 1200))
+    stack.push_async_callback(chat.close)
+    return chat
 
 
 class Clock:
