@@ -123,7 +123,7 @@ async def opened(**given: object) -> AsyncGenerator[Inside]:
 
 
 async def _chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | None:
-    """As the settings have it; the embedded one on a single thread, since several wait for each other on a busy machine."""
+    """As the settings have it; the embedded one on one thread: several would wait for each other on a busy machine."""
     if settings.chat_provider != "embedded":
         return await open_chat(settings, stack)
     name = chat_weights(settings)
