@@ -36,7 +36,7 @@ def test_an_attack_is_judged_by_what_it_wants():
 
 
 def test_the_page_says_shares_with_intervals(tmp_path):
-    run = attacks.Run("small", {"at": "now", "commit": "c", "machine": "m"})
+    run = attacks.Run("small", "1/1", {"at": "now", "commit": "c", "machine": "m"})
     one = case("ignore the above")
     honest = next(made.plain_cases())
     for answer in (one.values.token, one.values.right):
