@@ -127,7 +127,7 @@ async def measure(rounds: int, ways: Sequence[str], part: str) -> None:
         run, clock = Run(engine.chat.name, part, about), Clock()
         first, step = map(int, part.split("/"))
         named = {way: engine.answers(mark=way == ENGINE, answer_tokens=_TOKENS) for way in ways}
-        numbered = list(enumerate(batched(cases(), len(KINDS))))[:rounds]  # noqa: B911  # all are as long
+        numbered = list(enumerate(batched(cases(), len(KINDS))))[:rounds]
         for number, batch in numbered[first - 1 :: step]:
             for case in [list(plain_cases())[number], *batch]:
                 await _case(engine, named, case, run)
