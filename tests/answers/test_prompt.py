@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.answers import prompt
+from ringfence.answers.visible import visible
 from ringfence.ids import DocumentId
 from ringfence.models.base import Message
 from ringfence.search.queries import Passage
@@ -76,18 +77,18 @@ def test_every_line_of_a_cited_passage_is_marked(question: str, passages: list[P
     headings = [row for row in rows if row and not row.startswith(">")]
     assert [int(row[1:].partition("]")[0]) for row in headings] == list(range(1, len(passages) + 1))
     said = [row.removeprefix(">").removeprefix(" ") for row in rows if row.startswith(">")]
-    assert said == [line for passage in passages for line in passage.text.splitlines()]
+    assert said == [line for passage in passages for line in visible(passage.text).splitlines()]
 
 
 @given(TEXT, PASSAGES, st.just(False))
-def test_passages_are_in_order_and_unaltered(question: str, passages: list[Passage], cite: bool) -> None:
+def test_passages_are_in_order_and_as_one_sees_them(question: str, passages: list[Passage], cite: bool) -> None:
     rest = prompt.build(question, passages, cite=cite)[1].content.removeprefix("Passages:\n\n")
     for n, given_passage in enumerate(passages, start=1):
         heading, _, rest = rest.partition("\n")
-        name = " ".join(given_passage.document.split())
+        name, text = " ".join(visible(given_passage.document).split()), visible(given_passage.text)
         assert heading == (f"[{n}] " if cite else "") + f"{name}, page {given_passage.spans[0][0]}"
-        assert rest.startswith(given_passage.text + "\n\n")
-        rest = rest.removeprefix(given_passage.text + "\n\n")
+        assert rest.startswith(text + "\n\n")
+        rest = rest.removeprefix(text + "\n\n")
     assert rest == f"Question: {question}"
 
 

@@ -1,9 +1,10 @@
 """The prompt: a pure function of the question, what was said before, the passages, and a budget of tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, batched, takewhile
 
+from ringfence.answers.visible import visible
 from ringfence.models.base import Message
 from ringfence.search.queries import Passage
 
@@ -128,6 +129,9 @@ def build(
 
 
 def _block(n: int, passage: Passage, *, cite: bool) -> str:
+    passage = replace(
+        passage, document=visible(passage.document), context=visible(passage.context), text=visible(passage.text)
+    )
     if not cite:
         return f"{_heading(passage)}\n{passage.text}\n\n"
     return f"[{n}] {_heading(passage)}\n{quoted(passage.text)}\n\n"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ringfence.answers import citations, evidence, prompt
+from ringfence.answers import addresses, citations, evidence, prompt
 from ringfence.answers.checking import Checker
 from ringfence.answers.events import (
     Citation,
@@ -223,6 +223,7 @@ class Answers:
         check = self._checker.of(question, passages, sources)
         try:
             pieces = traced(written(chat, sent.messages, self._most(way), way.spent))
+            pieces = addresses.kept(pieces, _known(passages, sent.messages))
             pieces = citations.marked(pieces, passages) if self._mark else pieces
             async with aclosing(citations.cited(pieces, len(sources), check, strict=self._is_strict(way))) as events:
                 async for event in events:
@@ -258,9 +259,14 @@ def _done(model: str, answer: str, checked: Sequence[CitationEvent], passages: S
     return DoneEvent(refused=False, model=model, citations=list(found.values()), unsupported=unsupported)
 
 
+def _known(passages: Sequence[Passage], messages: Sequence[Message]) -> list[str]:
+    """What an answer may repeat an address of: the passages as they stand, and what was said."""
+    return [passage.text for passage in passages] + [message.content for message in messages]
+
+
 async def _evidence_alone(sources: Sequence[Source]) -> AsyncGenerator[Event]:
     yield TokenEvent(text="No language model is set up; these passages bear on the question:\n")
     for source in sources:
-        yield TokenEvent(text=f"\n“{source.quote.text}” [{source.n}]\n")
+        yield TokenEvent(text=f"\n“{addresses.unloaded(source.quote.text)}” [{source.n}]\n")
     found = [Citation(n=s.n, document_id=s.document_id, document=s.document, quote=s.quote) for s in sources]
     yield DoneEvent(refused=False, model=None, citations=found)

@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Literal
 
 from ringfence.answers import prompt
+from ringfence.answers.visible import visible
 from ringfence.models.base import Message
 from ringfence.search.queries import Passage
 from ringfence.search.rewrite import Turn
@@ -134,7 +135,8 @@ def filled(made: Template, words: Callable[[Place], str]) -> list[Message]:
 def _said(piece: str | Place, words: Callable[[Place], str]) -> str:
     if isinstance(piece, str):
         return piece
-    return prompt.quoted(words(piece)) if piece.part == "quoted" else words(piece)
+    said = visible(words(piece))
+    return prompt.quoted(said) if piece.part == "quoted" else said
 
 
 def _role(name: str) -> Literal["system", "user", "assistant"]:

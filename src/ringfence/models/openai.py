@@ -165,6 +165,8 @@ def _read_event(data: bytes) -> Piece | None:
 
 
 def _usage(told: object) -> Usage | None:
+    if told is None:  # as with each token but the last
+        return None
     try:
         usage = _Usage.model_validate(told)
     except ValidationError:
