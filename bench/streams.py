@@ -102,6 +102,7 @@ async def engine(chat_url: str, *, password_hash: str = "", cost: int = 12) -> A
             access_token_seconds=86_400,
             smtp_host="localhost",
             bcrypt_cost=cost,
+            trusted_proxies=["127.0.0.1"],
             port=free_port(),
             metrics_port=free_port(),
             db_connect_timeout=30,  # hundreds of questions begin at once
@@ -136,6 +137,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         value = getattr(settings, name)
         if value is not None:
             plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+            plain = ",".join(plain) if isinstance(plain, list | tuple) else plain
             environment[f"RINGFENCE_{name.upper()}"] = str(plain)
     return environment
 
