@@ -7,6 +7,7 @@ import pytest
 
 from ringfence.answers.events import CitationEvent, DoneEvent, ErrorEvent, SourcesEvent, TokenEvent
 from ringfence.answers.history import History
+from ringfence.answers.models import Models
 from ringfence.answers.prompt import REFUSAL
 from ringfence.answers.questions import Questions
 from ringfence.answers.service import MAX_QUESTION_CHARS, Answers, Way
@@ -18,6 +19,7 @@ from ringfence.models.openai import OpenAIChat
 from ringfence.search.queries import Passage
 from ringfence.search.rerank import Ranked
 from ringfence.search.rewrite import Turn
+from tests.fakes.desk import desk
 
 USER = new_user_id()
 
@@ -63,13 +65,13 @@ def answers(db, history):
         found = GivenPassages(*passages)
         return Answers(
             found,
-            chat,
+            Models(db, desk(chat, cites=not mark)),
             history,
             Questions(db, Quotas(Quota()), now=lambda: datetime.now(UTC)),
             passage_tokens=600,
             answer_tokens=64,
             relevance_floor=0.25,
-            mark=mark,
+            rewrite_timeout=5,
             strict=strict,
         )
 
@@ -139,7 +141,7 @@ async def test_the_model_is_given_the_passages_and_nothing_else(answers, chat, m
 async def test_the_model_is_told_what_was_said_before(answers, chat, models):
     before = [Turn("user", "Who bakes?"), Turn("assistant", "Anders [1].")]
     [_ async for _ in answers(chat, NOTICE).ask(USER, "How long is the notice period?", way=Way(history=before))]
-    [request] = models.chats
+    [_, request] = models.chats  # the first one made the question stand alone
     assert [message["role"] for message in request.body["messages"]] == ["system", "user", "assistant", "user"]
     assert [message["content"] for message in request.body["messages"][1:3]] == ["Who bakes?", "Anders [1]."]
 
@@ -235,7 +237,7 @@ class Defective:
     name = "defective"
     context_tokens = 1000
 
-    async def stream(self, messages, *, max_tokens):
+    async def stream(self, messages, *, max_tokens, spent):
         yield "It is"
         raise ZeroDivisionError("secret")
 

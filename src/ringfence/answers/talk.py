@@ -9,7 +9,8 @@ from typing import Literal
 
 from ringfence.answers import prompt
 from ringfence.answers.visible import visible
-from ringfence.models.base import Message
+from ringfence.models.base import ChatModel, Message
+from ringfence.models.tokens import estimate_tokens
 from ringfence.search.queries import Passage
 from ringfence.search.rewrite import Turn
 
@@ -66,12 +67,12 @@ class Talk:
 
     Attributes:
         history: what was said before, oldest first, for the model that answers.
-        find: finds passages for the question, at most so many, as the conversation has it.
+        find: finds passages for the question, at most so many, as the conversation has it; a model may help.
         note: is told what the answer rests on, before its first event.
     """
 
     history: Sequence[Turn]
-    find: Callable[[str, int], Awaitable[Found]]
+    find: Callable[[str, int, ChatModel | None], Awaitable[Found]]
     note: Callable[[Basis], None]
 
 
@@ -97,7 +98,7 @@ def recent(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def _tokens(pair: tuple[Turn, Turn]) -> int:
-    return sum(prompt.estimate_tokens(turn.text) for turn in pair)
+    return sum(estimate_tokens(turn.text) for turn in pair)
 
 
 def template(question: str, passages: Sequence[Passage], *, cite: bool, history: Sequence[Message]) -> Template:

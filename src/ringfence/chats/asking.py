@@ -10,7 +10,7 @@ import structlog
 
 from ringfence.answers.events import DoneEvent, Event, SourcesEvent
 from ringfence.answers.questions import Stopped, never
-from ringfence.answers.service import Answers
+from ringfence.answers.service import Answers, Way
 from ringfence.answers.talk import Basis, Found, Talk, recent
 from ringfence.chats import queries, records, trace_queries
 from ringfence.chats.events import StartedEvent
@@ -22,6 +22,7 @@ from ringfence.db import Database, TenantTx
 from ringfence.errors import Conflict, Invalid, NotFound, RateLimited, Unavailable
 from ringfence.ids import AnswerId, ChatId, MessageId, UserId, new_message_id
 from ringfence.limits import Note, unsaid
+from ringfence.models.base import ChatModel
 from ringfence.search.followups import FollowUps
 from ringfence.search.rewrite import MAX_HISTORY, Turn
 
@@ -59,11 +60,13 @@ class How:
         resumable: it goes on for a while when its reader is gone.
         note: is told how the limit on questions stands.
         stopped: whether the server stops.
+        model: the name of the one that shall answer; None: as the user has chosen.
     """
 
     resumable: bool = False
     note: Note = unsaid
     stopped: Stopped = never
+    model: str | None = None
 
 
 @dataclass(slots=True)
@@ -169,7 +172,7 @@ class Asking:
         """Ask in a chat. The answer is being written when this returns.
 
         Raises:
-            NotFound: `chat_not_found`, `message_not_found`.
+            NotFound: `chat_not_found`, `message_not_found`, `model_not_found`.
             Conflict: `answer_being_written`, the answer that it follows; `chat_full`.
             Invalid: `bad_parent`, it follows no answer or edits no question; or as of `Answers.ask`.
             RateLimited, Unavailable: as of `Answers.ask`. Nothing is kept then.
@@ -210,8 +213,9 @@ class Asking:
     async def _answer(self, user_id: UserId, draft: "_Draft", how: How) -> Writing:
         before = _turns(draft.before)
 
-        async def find(question: str, limit: int) -> Found:
-            asked = await self._follow_ups.find(user_id, question, limit, history=before[-MAX_HISTORY:])
+        async def find(question: str, limit: int, chat: ChatModel | None) -> Found:
+            history = before[-MAX_HISTORY:]
+            asked = await self._follow_ups.find(user_id, question, limit, history=history, chat=chat)
             draft.as_asked = asked.reason
             return asked.query, asked.ranked.passages
 
@@ -222,6 +226,7 @@ class Asking:
             Talk(recent(_turns(draft.before, answered=True)), find, draft.note),
             how.note,
             stopped=lambda: self._closing or how.stopped(),
+            way=Way(model=how.model),
         )
         draft.sources = _sources(await anext(events))  # what fails before it leaves nothing behind
         return await self._begin(user_id, draft, events, resumable=how.resumable)

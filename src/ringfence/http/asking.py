@@ -16,6 +16,7 @@ from ringfence.chats.writing import Writing
 from ringfence.http.chats import view
 from ringfence.http.contract import Responses, may
 from ringfence.http.deps import Asker, NoteDep, ServicesDep, StoppingDep
+from ringfence.http.models import WantedModel
 from ringfence.http.streams import AwaitedJson, EventStream, farewell, is_json, plain_text, server_sent_event, started
 from ringfence.ids import ChatId, MessageId, UserId
 from ringfence.services import Services
@@ -66,6 +67,7 @@ class _Answering(_Model):
         "`…/stream` takes it up again; otherwise it ends with the connection.",
         examples=[True],
     )
+    model: WantedModel = None
 
 
 class ChatQuestion(_Answering):
@@ -139,7 +141,7 @@ async def ask(
         MessageId(body.parent_id) if body.parent_id else None,
         MessageId(body.edits) if body.edits else None,
     )
-    how = How(body.resumable, note, stopping.is_set)
+    how = How(body.resumable, note, stopping.is_set, body.model)
     writing = await services.asking.ask(user_id, ChatId(chat_id), question, how)
     return _answer(request, services, user_id, writing, stopping)
 
@@ -162,7 +164,7 @@ async def regenerate(
     note: NoteDep,
 ) -> Response:
     """Answer a question anew, beside the answers that it has."""
-    how = How(body.resumable, note, stopping.is_set)
+    how = How(body.resumable, note, stopping.is_set, body.model)
     writing = await services.asking.regenerate(user_id, ChatId(chat_id), MessageId(message_id), how)
     return _answer(request, services, user_id, writing, stopping)
 

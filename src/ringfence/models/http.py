@@ -170,7 +170,7 @@ class ModelServer:
         """Reads a successful answer's raw chunks. Leaving closes it, and its connection unless it was read whole."""
         response = await watch.wait(self._client.send(self._request(path, body), stream=True))
         try:
-            _check_status(response.status_code)
+            _check_status(response.status_code, response.headers)
             async with aclosing(response.aiter_raw()) as chunks:
                 yield lambda: anext(chunks, None)
         finally:
@@ -294,14 +294,14 @@ def _translated(error: httpx2.HTTPError) -> Unavailable:
             return _broke_off()
 
 
-def _check_status(status: int) -> None:
+def _check_status(status: int, headers: Mapping[str, str]) -> None:
     """Raise what an HTTP status other than success means."""
     if status in _UNAUTHORIZED:
         raise Unavailable(
             "model_credentials", f"The model server refuses this installation's credentials (HTTP {status})."
         )
     if status in _BUSY:
-        raise _busy()
+        raise _busy(_seconds(headers.get("retry-after", "")))
     if status == _NOT_FOUND:  # not pulled yet, or its name is mistyped: an operator's to mend, so work waits
         raise Unavailable("model_missing", "The model server does not have the model that is set up.")
     if httpx2.codes.is_client_error(status) and status != _REQUEST_TIMEOUT:
@@ -310,8 +310,13 @@ def _check_status(status: int) -> None:
         raise model_error(f"HTTP {status}")
 
 
-def _busy() -> Unavailable:
-    return Unavailable("model_busy", "The model server has too much to do.")
+def _seconds(told: str) -> float | None:
+    """What `Retry-After` says in seconds; where it names a date, which model servers don't, nobody knows."""
+    return float(told) if told.isascii() and told.isdigit() else None
+
+
+def _busy(retry_after: float | None = None) -> Unavailable:
+    return Unavailable("model_busy", "The model server has too much to do.", retry_after=retry_after)
 
 
 def _broke_off() -> Unavailable:
