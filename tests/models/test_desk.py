@@ -316,7 +316,7 @@ async def test_what_breaks_off_or_is_left_is_estimated_and_what_never_began_is_f
     found = desk(fall_back=())
     models.script(answer="It is six weeks.", break_after=2, times=1)
     await failure(found.of(ANN))
-    models.script(answer="It is six weeks.", stall_after=2, times=1)
+    models.script(answer="It is six weeks.", stall_after=1, times=1)
     async with aclosing(found.of(ANN).stream(ASK, max_tokens=50)) as pieces:
         await anext(pieces)
     await models.wait_for(lambda: models.streaming == 0, within=30)

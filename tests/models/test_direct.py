@@ -88,10 +88,13 @@ async def test_what_came_while_nobody_read_is_one_piece():
 
 
 async def test_an_answer_may_be_announced():
-    async with serving(says(b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + chunk(b"yes") + END)) as (_, url):
+    before = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    async with serving(says(before + HEAD + chunk(b"yes") + b"0\r\nRetry-After: 9\r\n\r\n")) as (_, url):
         client = Direct(5)
         exchange = await client.open(request(url))
-        assert (exchange.status, await exchange.read()) == (200, b"yes")
+        assert (exchange.status, exchange.headers) == (200, {"transfer-encoding": "chunked"})
+        assert [await exchange.read(), await exchange.read()] == [b"yes", None]
+        assert "retry-after" not in exchange.headers
         client.let_go(exchange)
 
 

@@ -50,10 +50,12 @@ class Exchange(asyncio.Protocol):
 
     Attributes:
         status: the answer's, once its head has come.
+        headers: the answer's, their names in small letters; of one that comes twice, the last.
     """
 
     def __init__(self, rest: Callable[[], float]) -> None:
         self.status = 0
+        self.headers: dict[str, str] = {}
         self._rest = rest
         self._read = 0.0
         self._parser = httptools.HttpResponseParser(self)
@@ -147,12 +149,19 @@ class Exchange(asyncio.Protocol):
 
     # --- what the parser calls ---
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header is there, or what follows the body."""
+        if not self.status:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
     def on_headers_complete(self) -> None:
         """The head is there."""
         status = self._parser.get_status_code()
-        if status >= _FINAL:
-            self.status = status
-            self._tell()
+        if status < _FINAL:
+            self.headers.clear()
+            return
+        self.status = status
+        self._tell()
 
     def on_body(self, body: bytes) -> None:
         """Some of the body is."""

@@ -182,7 +182,7 @@ class ModelServer:
         assert self._direct  # noqa: S101  # as its caller has seen
         exchange = await watch.wait(self._direct.open(self._request(path, body)))
         try:
-            _check_status(exchange.status)
+            _check_status(exchange.status, exchange.headers)
             yield exchange.read
         finally:
             self._direct.let_go(exchange)
