@@ -84,7 +84,7 @@ class Answered:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def questions(name: str, folder: Path) -> Iterator[Question]:
@@ -125,9 +125,7 @@ def drawn(found: Sequence[Question], count: int, seed: int = SEED) -> list[Quest
     return mixed[:count]
 
 
-async def _fill(
-    engine: Inside, user_id: UserId, name: str, folder: Path, asked: Sequence[Question], others: int
-) -> int:
+async def _fill(engine: Inside, user_id: UserId, name: str, *, asked: Sequence[Question], others: int) -> int:
     """Give a tenant the documents; how many. Their names there are those of the set."""
     folder, needed = evaldata() / "retrieval" / name, {entry for one in asked for entry in one.gold}
     if name == "financebench":
@@ -220,7 +218,7 @@ async def measure(names: Sequence[str], sample: int, others: int) -> None:
             folder = evaldata() / "retrieval" / name
             asked = drawn(list(questions(name, folder)), sample)
             user_id = await engine.tenant()
-            documents = await _fill(engine, user_id, name, asked, others=others)
+            documents = await _fill(engine, user_id, name, asked=asked, others=others)
             _say(f"{name}: {documents} documents")
             found = []
             for one in asked:
@@ -240,8 +238,8 @@ def _say(line: str) -> None:
 
 _HEAD = """# Answers, measured from end to end
 
-Written by `python -m bench.answers_e2e` from [bench/results/answers.json](../bench/results/answers.json); change neither
-by hand. Questions of public sets, drawn by a seed, are asked of a real engine. *Contained*: the share of the true
+Written by `python -m bench.answers_e2e` from [bench/results/answers.json](../bench/results/answers.json); change
+neither by hand. Questions of public sets, drawn by a seed, are asked of a real engine. *Contained*: the share of the true
 answer's terms that the given one has, and how often that is at least a half. *Citations*: of the documents that an
 answer cites, how many hold the true one (precision), and how many of those that do are cited (recall); of FinanceBench,
 how often a page is cited on which it stands. *Refused*: of unanswerable questions that is right, of answerable ones
