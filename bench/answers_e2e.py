@@ -239,11 +239,11 @@ def _say(line: str) -> None:
 _HEAD = """# Answers, measured from end to end
 
 Written by `python -m bench.answers_e2e` from [bench/results/answers.json](../bench/results/answers.json); change
-neither by hand. Questions of public sets, drawn by a seed, are asked of a real engine. *Contained*: the share of the true
-answer's terms that the given one has, and how often that is at least a half. *Citations*: of the documents that an
-answer cites, how many hold the true one (precision), and how many of those that do are cited (recall); of FinanceBench,
-how often a page is cited on which it stands. *Refused*: of unanswerable questions that is right, of answerable ones
-wrong. Samples are small: intervals are of 95% (Wilson).
+neither by hand. Questions of public sets, drawn by a seed, are asked of a real engine. *Contained*: the share of the
+true answer's terms that the given one has, and how often that is at least a half. *Citations*: of the documents that
+an answer cites, how many hold the true one (precision), and how many of those that do are cited (recall); of
+FinanceBench, how often a page is cited on which it stands. *Refused*: of unanswerable questions that is right, of
+answerable ones wrong. Samples are small: intervals are of 95% (Wilson).
 """
 _TABLE = """| set | documents | questions | contained | at least half | citation precision | recall | page \
 | refused wrongly | refused rightly |
