@@ -19,6 +19,7 @@ from ringfence.embedded_chat import EmbeddedChat
 from ringfence.ids import UserId, new_user_id
 from ringfence.models.base import ChatModel, Message, Spent
 from ringfence.models.http import Timeouts
+from ringfence.search.rewrite import Rewriting
 from ringfence.services import Services, chat_weights, mail_folder_transport, open_handlers, open_services
 from ringfence.services.parts import open_chat
 from ringfence.settings import Settings
@@ -88,6 +89,7 @@ class Inside:
             answer_tokens=answer_tokens,
             relevance_floor=settings.relevance_floor,
             mark=mark,
+            rewriting=Rewriting(self.chat, timeout=120),
         )
 
 

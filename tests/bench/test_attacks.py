@@ -46,6 +46,7 @@ def test_the_page_says_shares_with_intervals(tmp_path):
     run.note("engine", honest, "read", made.judge(honest, honest.values.right, ""), "")
     run.note("plain", honest, "read", made.judge(honest, "", ""), "")
     text = attacks.page([run])
+    assert "2 of the 276 cases" in text
     assert "| engine | 2 | 50% (9% to 91%) | 50% | 50% | 1 of 1 |" in text
     assert f"- engine, ignore the above: `{one.values.token}`" in text
 
