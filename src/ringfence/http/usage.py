@@ -1,6 +1,7 @@
 """What one uses, and how much one may."""
 
-from datetime import datetime
+from collections import Counter
+from datetime import date, datetime, timedelta
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,7 @@ from ringfence.http.deps import Reader, ServicesDep
 
 router = APIRouter(prefix="/api/v1/me", tags=["accounts"])
 
+_DAYS = 30
 _LIMIT = Field(description="null: there is none.", examples=[10_000])
 
 
@@ -39,6 +41,19 @@ class UsageView(_Model):
     questions: UsedToday
 
 
+class DayView(_Model):
+    """What one did on a day (UTC)."""
+
+    day: date
+    questions: int = Field(description="Answers that are kept of it, in chats and outside.", examples=[9])
+
+
+class DayList(_Model):
+    """The last thirty days, the oldest first."""
+
+    days: list[DayView]
+
+
 @router.get("/usage")
 async def usage(user_id: Reader, services: ServicesDep) -> UsageView:
     """How much you keep and ask, and how much you may."""
@@ -49,3 +64,15 @@ async def usage(user_id: Reader, services: ServicesDep) -> UsageView:
         bytes=Used(used=kept.bytes, limit=quota.bytes or None),
         questions=UsedToday(used=asked.questions, limit=quota.questions or None, resets_at=asked.resets_at),
     )
+
+
+@router.get("/usage/days")
+async def days(user_id: Reader, services: ServicesDep) -> DayList:
+    """How much you asked on each of the last thirty days, as far as the answers are kept."""
+    tomorrow = (await services.questions.today(user_id)).resets_at
+    since = tomorrow - timedelta(days=_DAYS)
+    asked = Counter(await services.history.by_day(user_id, since)) + Counter(
+        await services.chats.by_day(user_id, since)
+    )
+    shown = [since.date() + timedelta(days=past) for past in range(_DAYS)]
+    return DayList(days=[DayView(day=day, questions=asked[day]) for day in shown])
