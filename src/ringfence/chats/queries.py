@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -48,6 +48,10 @@ values ($1, $2, $3, $4, 'user', $5, 'done', now())
 _ADD_ANSWER = """
 insert into messages (user_id, chat_id, message_id, parent_id, role, text, state)
 values ($1, $2, $3, $4, 'assistant', '', 'writing')
+"""
+_BY_DAY = """
+select user_id, (created_at at time zone 'UTC')::date as day, count(*) as answers from messages
+where user_id = $1 and role = 'assistant' and created_at >= $2 group by user_id, day
 """
 _SILENT = "interval '30 seconds'"  # without a beat: its process is gone
 _ROW = f"""
@@ -199,6 +203,11 @@ def _message(row: Record, siblings: Sequence[MessageId] = ()) -> Message:
     values = {name: row[name] for name in Message.__slots__ if name != "siblings"}
     values["citations"] = _PLACES.validate_json(row["citations"])
     return Message(**values, siblings=tuple(siblings))
+
+
+async def answers_by_day(tx: TenantTx, since: datetime) -> dict[date, int]:
+    """How many answers there are in the tenant's chats, of each day (UTC) that has any."""
+    return {row["day"]: row["answers"] for row in await tx.fetch(_BY_DAY, tx.user_id, since)}
 
 
 async def add_chat(tx: TenantTx, chat_id: ChatId, title: str | None) -> None:

@@ -18,6 +18,7 @@ from ringfence.http import (
     chats,
     collections,
     credentials,
+    demo,
     development,
     documents,
     errors,
@@ -51,6 +52,7 @@ def create_app(
     cors_origins: Sequence[str] = (),
     stopping: asyncio.Event | None = None,
     mail_folder: Path | None = None,
+    demo_password: str | None = None,
 ) -> FastAPI:
     """Build the application over open services, which must outlive it.
 
@@ -61,6 +63,7 @@ def create_app(
         cors_origins: other sites whose scripts may use the API, with a bearer token (never with cookies).
         stopping: set when open streams have to end.
         mail_folder: development alone: mails lie here, and `/dev/mail` shows them.
+        demo_password: likewise: of an account with sample documents, which the front page offers.
     """
     app = Described(
         title="Ringfence", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
@@ -95,6 +98,8 @@ def create_app(
     web.mount(app)
     if mail_folder is not None:
         app.include_router(development.router(mail_folder))
+        if demo_password is not None:
+            app.include_router(demo.router(mail_folder, demo_password))
     app.add_middleware(BodyLimit, max_bytes=body_max_bytes, streamed=_STREAMED)
     app.add_middleware(RequestContext)
     if cors_origins:  # outermost, so that a script can read errors too

@@ -1,6 +1,7 @@
 """What one uses, and how much one may."""
 
-from datetime import date, datetime
+from collections import Counter
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from fastapi import APIRouter
@@ -57,6 +58,19 @@ class UsageView(_Model):
     models: list[ModelDay] = Field(description="Of the last 30 days, oldest first. What is being written is not in it.")
 
 
+class DayView(_Model):
+    """What one did on a day (UTC)."""
+
+    day: date
+    questions: int = Field(description="Answers that are kept of it, in chats and outside.", examples=[9])
+
+
+class DayList(_Model):
+    """The last thirty days, the oldest first."""
+
+    days: list[DayView]
+
+
 @router.get("/usage")
 async def usage(user_id: Reader, services: ServicesDep) -> UsageView:
     """How much you keep and ask, and how much you may."""
@@ -69,6 +83,18 @@ async def usage(user_id: Reader, services: ServicesDep) -> UsageView:
         questions=UsedToday(used=asked.questions, limit=quota.questions or None, resets_at=asked.resets_at),
         models=[_day(one) for one in spent],
     )
+
+
+@router.get("/usage/days")
+async def days(user_id: Reader, services: ServicesDep) -> DayList:
+    """How much you asked on each of the last thirty days, as far as the answers are kept."""
+    tomorrow = (await services.questions.today(user_id)).resets_at
+    since = tomorrow - timedelta(days=_DAYS)
+    asked = Counter(await services.history.by_day(user_id, since)) + Counter(
+        await services.chats.by_day(user_id, since)
+    )
+    shown = [since.date() + timedelta(days=past) for past in range(_DAYS)]
+    return DayList(days=[DayView(day=day, questions=asked[day]) for day in shown])
 
 
 def _day(spent: DaySpent) -> ModelDay:

@@ -20,7 +20,7 @@ from ringfence.http.web.rendering import render
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
 
 
-class _PageRoute(APIRoute):
+class PageRoute(APIRoute):
     """A route whose errors are pages too."""
 
     @override
@@ -37,7 +37,7 @@ class _PageRoute(APIRoute):
         return with_error_page
 
 
-router = APIRouter(include_in_schema=False, route_class=_PageRoute)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
 @router.get("/")

@@ -16,6 +16,9 @@ from ringfence.http.web import assets
 MAIL_ROUTE = "development_mail"
 """The route that shows mail. It exists in development alone, and so do the links to it."""
 
+DEMO_ROUTE = "development_demo"
+"""Likewise the route that signs in to an account with sample documents."""
+
 _TEMPLATES = Path(__file__).parent / "templates"
 _THEMES = ("light", "dark")
 _THEME_COOKIE = "ringfence-theme"
@@ -37,15 +40,17 @@ def render(
     shell = {
         "email": account.email if account else None,
         "theme": theme if theme in _THEMES else None,
-        "mail_page": _mail_page(request),
+        "mail_page": _path_of(request, MAIL_ROUTE),
+        "demo": _path_of(request, DEMO_ROUTE),
     }
     headers = {"Cache-Control": "no-store"}
     return _templates().TemplateResponse(request, template, shell | values, status_code=status, headers=headers)
 
 
-def _mail_page(request: Request) -> str | None:
+def _path_of(request: Request, route: str) -> str | None:
+    """Where a route is, if it exists."""
     try:
-        return str(request.app.url_path_for(MAIL_ROUTE))
+        return str(request.app.url_path_for(route))
     except NoMatchFound:
         return None
 

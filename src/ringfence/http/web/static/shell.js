@@ -24,6 +24,15 @@ signOut?.addEventListener("click", () =>
   }).catch(report),
 );
 
+// A form that leaves the page by itself is sent once.
+for (const form of document.querySelectorAll("form[data-busy]")) {
+  form.addEventListener("submit", (event) => {
+    const pressed = form.querySelector("button");
+    if (pressed.getAttribute("aria-busy") === "true") event.preventDefault();
+    else pressed.setAttribute("aria-busy", "true");
+  });
+}
+
 // A page that the browser kept may be of an account that was left since.
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 

@@ -74,6 +74,19 @@ export function ago(iso) {
 /** A point in time, as an element: how long ago, and on hovering when. */
 export const time = (iso, words = ago) => el("time", { datetime: iso, title: moment(iso) }, words(iso));
 
+/** A text's nodes, with parts of it marked; offsets count characters as the API does, and not UTF-16's halves of them. */
+export function marked(text, ranges) {
+  const characters = Array.from(text);
+  const nodes = [];
+  let done = 0;
+  for (const { start, end } of [...ranges].sort((one, other) => one.start - other.start)) {
+    if (start < done) continue;
+    nodes.push(characters.slice(done, start).join(""), el("mark", {}, characters.slice(start, end).join("")));
+    done = end;
+  }
+  return [...nodes, characters.slice(done).join("")];
+}
+
 // Notices
 
 const GOOD_MS = 8000;
