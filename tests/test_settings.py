@@ -3,6 +3,7 @@
 import pytest
 
 from ringfence.errors import SetupError
+from ringfence.setting_types import ChatModelEntry
 from ringfence.settings import Settings, load_settings, refuse_mistyped, unknown
 
 
@@ -97,6 +98,11 @@ def test_chat_models_are_declared_in_json(monkeypatch):
     assert (big.provider, big.model, big.fall_back, str(big.prompt_price)) == ("openai", None, (), "0.15")
     assert big.api_key.get_secret_value() == "s3cret"
     assert "s3cret" not in repr(settings) + settings.model_dump_json()
+
+
+def test_chat_models_may_be_given_by_programs():
+    big = ChatModelEntry(name="big")
+    assert load_settings(chat_models=(big,)).chat_models == (big,)
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,13 @@ class Crowd:
         self.tasks = {}
         self.ends = {}
 
+    def sets_out(self, name, tenant):
+        self.ends[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._stay(name, tenant))
+
     async def comes(self, *names, tenant):
         for name in names:
-            self.ends[name] = asyncio.Event()
-            self.tasks[name] = asyncio.create_task(self._stay(name, tenant))
+            self.sets_out(name, tenant)
             await self.settles()
 
     async def _stay(self, name, tenant):
@@ -143,6 +146,17 @@ async def test_who_has_just_left_a_full_line_makes_room():
             assert them.tasks["a2"].cancelled()
         await them.settles()
         assert them.inside == ["a0", "a1"]
+
+
+async def test_who_gives_way_and_leaves_at_one_moment_is_gone():
+    async with crowd(places=1, waiting=2) as them:
+        await them.comes("a0", "a1", "a2", tenant=ANN)
+        them.sets_out("b1", BOB)
+        asyncio.get_running_loop().call_soon(them.tasks["a2"].cancel)  # it has given way then, and is not awake yet
+        await them.settles()
+        assert them.tasks["a2"].cancelled()
+        await them.leaves("a0", "b1", "a1")
+        assert them.inside == ["a0", "b1", "a1"]
 
 
 async def test_who_is_gone_when_its_turn_comes_gets_nothing():
