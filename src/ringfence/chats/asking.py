@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -20,11 +20,13 @@ from ringfence.chats.service import chat_not_found, found_message, titled
 from ringfence.chats.writing import Pace, Writing, broken_off, last_of
 from ringfence.db import Database, TenantTx
 from ringfence.errors import Conflict, Invalid, NotFound, RateLimited, Unavailable
+from ringfence.filters import Filter
 from ringfence.ids import AnswerId, ChatId, MessageId, UserId, new_message_id
 from ringfence.limits import Note, unsaid
 from ringfence.models.base import ChatModel
 from ringfence.search.followups import FollowUps
 from ringfence.search.rewrite import MAX_HISTORY, Turn
+from ringfence.search.service import HYBRID
 
 log = structlog.get_logger()
 
@@ -61,12 +63,16 @@ class How:
         note: is told how the limit on questions stands.
         stopped: whether the server stops.
         model: the name of the one that shall answer; None: as the user has chosen.
+        strict: as of `Way`.
+        chosen: from which documents; None: from all.
     """
 
     resumable: bool = False
     note: Note = unsaid
     stopped: Stopped = never
     model: str | None = None
+    strict: bool | None = None
+    chosen: Filter | None = None
 
 
 @dataclass(slots=True)
@@ -214,8 +220,8 @@ class Asking:
         before = _turns(draft.before)
 
         async def find(question: str, limit: int, chat: ChatModel | None) -> Found:
-            history = before[-MAX_HISTORY:]
-            asked = await self._follow_ups.find(user_id, question, limit, history=history, chat=chat)
+            history, searched = before[-MAX_HISTORY:], replace(HYBRID, chosen=how.chosen)
+            asked = await self._follow_ups.find(user_id, question, limit, history=history, chat=chat, how=searched)
             draft.as_asked = asked.reason
             return asked.query, asked.ranked.passages
 
@@ -226,7 +232,7 @@ class Asking:
             Talk(recent(_turns(draft.before, answered=True)), find, draft.note),
             how.note,
             stopped=lambda: self._closing or how.stopped(),
-            way=Way(model=how.model),
+            way=Way(strict=how.strict, model=how.model),
         )
         draft.sources = _sources(await anext(events))  # what fails before it leaves nothing behind
         return await self._begin(user_id, draft, events, resumable=how.resumable)

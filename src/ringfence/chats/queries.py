@@ -10,6 +10,7 @@ from uuid import UUID
 from asyncpg import ForeignKeyViolationError, Record
 from pydantic import TypeAdapter
 
+from ringfence.answers.events import Verdict
 from ringfence.answers.queries import CitedPlace
 from ringfence.db import TenantTx
 from ringfence.errors import Unauthenticated
@@ -55,8 +56,8 @@ where user_id = $1 and role = 'assistant' and created_at >= $2 group by user_id,
 """
 _SILENT = "interval '30 seconds'"  # without a beat: its process is gone
 _ROW = f"""
-  m.chat_id, m.message_id, m.parent_id, m.role, m.text, m.error_code, m.model, m.citations, m.rating, m.comment,
-  m.created_at, m.ended_at,
+  m.chat_id, m.message_id, m.parent_id, m.role, m.text, m.error_code, m.model, m.citations, m.claims, m.rating,
+  m.comment, m.created_at, m.ended_at,
   case when m.state = 'writing' and m.beat_at < now() - {_SILENT} then 'interrupted' else m.state end as state
 """
 _MESSAGE = f"select {_ROW} from messages m where m.user_id = $1 and m.chat_id = $2 and m.message_id = $3"  # noqa: S608  # constants, as below
@@ -96,7 +97,8 @@ returning user_id, stop, coalesce(followed_at > now() - interval '5 seconds', fa
 _END = """
 update messages set text = coalesce($4::jsonb ->> 'text', text), state = coalesce($4::jsonb ->> 'state', state),
   error_code = $4::jsonb ->> 'error_code', model = $4::jsonb ->> 'model',
-  citations = coalesce($4::jsonb -> 'citations', citations), ended_at = now()
+  citations = coalesce($4::jsonb -> 'citations', citations), claims = coalesce($4::jsonb -> 'claims', claims),
+  ended_at = now()
 where user_id = $1 and chat_id = $2 and message_id = $3 and state = 'writing'
 """
 _STOP = """
@@ -119,6 +121,18 @@ order by m.chat_id, m.message_id limit $4::int
 """  # noqa: S608
 
 _PLACES = TypeAdapter(tuple[CitedPlace, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence of an answer that was checked: where it stands in the answer's text, and what was found."""
+
+    start: int
+    end: int
+    verdict: Verdict
+
+
+_CLAIMS = TypeAdapter(tuple[Claim, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +170,7 @@ class Message:
         text: of an answer all that was written before it ended.
         state: a question's is `done`. `stopped`: by whoever asked; `interrupted`: they left, or the server stopped.
         citations: in the answer's order.
+        claims: its sentences that were checked, in order; known once it has ended.
         ended_at: None while it is written.
         siblings: what stands in the same place, itself among them, oldest first; where a branch was read.
     """
@@ -173,6 +188,7 @@ class Message:
     comment: str | None
     created_at: datetime
     ended_at: datetime | None
+    claims: tuple[Claim, ...] = ()
     siblings: tuple[MessageId, ...] = ()
 
 
@@ -185,6 +201,7 @@ class Ended:
     error_code: str | None = None
     model: str | None = None
     citations: tuple[CitedPlace, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +219,7 @@ def _chat(row: Record) -> Chat:
 def _message(row: Record, siblings: Sequence[MessageId] = ()) -> Message:
     values = {name: row[name] for name in Message.__slots__ if name != "siblings"}
     values["citations"] = _PLACES.validate_json(row["citations"])
+    values["claims"] = _CLAIMS.validate_json(row["claims"])
     return Message(**values, siblings=tuple(siblings))
 
 
@@ -304,6 +322,7 @@ async def end(tx: TenantTx, chat_id: ChatId, message_id: MessageId, ended: Ended
         "error_code": ended.error_code,
         "model": ended.model,
         "citations": _PLACES.dump_python(ended.citations, mode="json"),
+        "claims": _CLAIMS.dump_python(ended.claims, mode="json"),
     }
     await tx.execute(_END, tx.user_id, chat_id, message_id, json.dumps(values))
 

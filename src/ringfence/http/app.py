@@ -93,7 +93,7 @@ def create_app(
         evaluations,
         web,
     )
-    for router in (*(room.router for room in rooms), documents.batches, progress.batches, *OPENAI):
+    for router in (*(room.router for room in rooms), documents.batches, progress.batches, web.answers_router, *OPENAI):
         app.include_router(router)
     web.mount(app)
     if mail_folder is not None:

@@ -4,7 +4,7 @@
 const ELEMENTS = new Set(
   "A B BLOCKQUOTE BR CODE DD DEL DIV DL DT EM H1 H2 H3 H4 H5 H6 HR I LI MARK OL P PRE S SPAN STRONG SUB SUP TABLE TBODY TD TH THEAD TR UL".split(" "),
 );
-const ATTRIBUTES = new Set(["href", "title", "class", "dir", "lang", "start", "align", "colspan", "rowspan", "rel", "id"]);
+const ATTRIBUTES = new Set(["href", "title", "class", "dir", "lang", "start", "align", "colspan", "rowspan", "rel"]);
 const DATA = /^data-[a-z-]+$/;
 const LINK = /^(https?:|mailto:|\/(?![/\\])|#)/i;
 
