@@ -69,7 +69,7 @@ class Visitor:
         file = {"name": name, "mimeType": "text/plain", "buffer": content}
         await self.open("Library")
         await self.page.get_by_label("Add files").set_input_files([file])
-        return self.page.get_by_role("listitem").filter(has_text=name)
+        return self.page.get_by_role("row").filter(has_text=name)
 
     async def ask(self, question: str) -> None:
         await self.open("Chat")
