@@ -7,11 +7,14 @@ const LEFT_OUT = /^(\..*|Thumbs\.db|desktop\.ini|~\$.*)$/i; // of a folder: syst
 /** Call back with files that were dropped anywhere on the page, or chosen by its two fields. */
 export function onFiles(act) {
   for (const name of ["files", "folder"]) {
-    $(name).addEventListener("change", ({ target }) => {
-      const files = [...target.files];
+    const field = $(name);
+    const take = () => {
+      const files = [...field.files];
       act(name === "folder" ? files.filter(wanted) : files);
-      target.value = "";
-    });
+      field.value = "";
+    };
+    field.addEventListener("change", take);
+    take(); // what was chosen before this module was there
   }
   let depth = 0;
   const show = (event, by) => {

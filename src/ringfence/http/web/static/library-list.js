@@ -91,9 +91,11 @@ export class List {
   }
 
   put(document) {
+    const there = this.rows.get(document.document_id); // it came meanwhile, or has another place now
+    if (there) return there.update(document);
     const row = new Row(document, this.actions, this.nameOf);
     this.rows.set(row.id, row);
-    this.body.append(row.element);
+    return this.body.append(row.element);
   }
 
   /** Show a document as it is now, where it is in the list; a new one that belongs into it comes first. */

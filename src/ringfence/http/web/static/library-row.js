@@ -75,8 +75,9 @@ export class Row {
   }
 
   showReady() {
-    const { chunks } = this.document;
-    this.cells.state.replaceChildren(el("span", { class: "ready", title: count(chunks, "passage") }, icon("check"), "Ready"));
+    const { chunks, state } = this.document;
+    if (state !== "ready") return this.cells.state.replaceChildren("Not read yet"); // and it is in the bin
+    return this.cells.state.replaceChildren(el("span", { class: "ready", title: count(chunks, "passage") }, icon("check"), "Ready"));
   }
 
   showFailure(failed) {

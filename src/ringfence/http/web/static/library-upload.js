@@ -168,7 +168,7 @@ class Upload {
       this.all.tell(this, there);
     } else {
       const { status, body } = await this.persist();
-      if (status === 200 && ["ready", "processing"].includes(body.state)) {
+      if (status === 200) {
         this.all.taken(body);
         this.all.tell(this, body);
       } else this.take(await this.named(body));

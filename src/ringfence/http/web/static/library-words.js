@@ -74,7 +74,7 @@ function duration(seconds) {
 }
 
 /** Whether something is being done to a document, or to what is to take its content's place. */
-export const inWork = ({ state, replacement }) => state === "queued" || state === "processing" || ["queued", "processing"].includes(replacement?.state);
+export const inWork = ({ state, replacement, deleted_at }) => !deleted_at && [state, replacement?.state].some((one) => one === "queued" || one === "processing");
 
 /** A name as it is shown before the engine has seen it: without signs that turn the direction, which hide what kind a file is. */
 export const plain = (name) => name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "");

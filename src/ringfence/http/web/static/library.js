@@ -228,9 +228,9 @@ const lost = (yes) => {
   connection = yes ? (connection ?? notify("The connection is lost. What you see may be old; it goes on by itself.", { kind: "bad" })) : null;
 };
 
-follow({ progress, counts: showCounts, again: missed, lost, gone: (id) => list.remove(id) });
+follow({ progress, counts: showCounts, again: missed, lost, gone: (id) => current().bin || list.remove(id) });
+show(current()).catch(report);
 shelves
   .refresh()
-  .catch(report)
-  .then(() => show(current()))
+  .then(() => [...list.rows.values()].forEach((row) => row.update(row.document))) // now their collections have names
   .catch(report);
