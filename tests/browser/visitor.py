@@ -78,12 +78,12 @@ class Visitor:
 
     @property
     def answer(self) -> Locator:
-        return self.page.locator("#answer-text")
+        return self.page.locator(".answer-text").last
 
     @property
     def status(self) -> Locator:
-        return self.page.locator("#answer-status")
+        return self.page.locator(".answer-status").last
 
     @property
     def sources(self) -> Locator:
-        return self.page.locator("#sources").get_by_role("listitem")
+        return self.page.get_by_role("list", name="Sources").last.get_by_role("listitem")

@@ -22,9 +22,10 @@ _ATTRIBUTES = {
     "ol": {"start"},
     "span": {"class", "data-n"},
 }
-_TAGS = set(
-    "a blockquote br code em h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul".split()  # noqa: SIM905  # as one reads it
-)
+_TAGS = {
+    *("a", "blockquote", "br", "code", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s", "span"),
+    *("strong", "table", "tbody", "td", "th", "thead", "tr", "ul"),
+}
 _CLASSES = {"span": {"cite", "unsupported", "partly"}}
 _SCHEMES = {"http", "https", "mailto"}
 _LINK = re.compile(r"(?:https?://|mailto:)[^\s\\]+", re.IGNORECASE)
@@ -34,8 +35,9 @@ _TAG = re.compile(r"(<[^>]*>)")
 _OPENING = {"unsupported": "\ue000", "partly": "\ue001"}
 _CLOSING = "\ue002"
 _MARKS = re.compile("[\ue000-\ue002]")
-# What a line may begin with that makes a list, a quotation or a heading of it; marks stand behind it.
-_LEAD = re.compile(r"(?:[ \t]*(?:[-*+>]|\d{1,9}[.)]|#{1,6})[ \t]+|[ \t\n]+)*")
+# What makes a list, a quotation, a heading or a table of a line: marks stand behind it, and before `_BORDERS`.
+_LEAD = re.compile(r"(?:[ \t]*(?:[-*+>]|\d{1,9}[.)]|#{1,6})[ \t]+|\|[|:\- \t\n]*|[ \t\n]+)*")
+_BORDERS = "| \t\n"
 _HEADING_SHIFT = 2  # the page's own headings come first
 _DEEPEST = 6
 
@@ -65,8 +67,9 @@ def _marked(text: str, claims: Sequence[Claim]) -> str:
             continue
         lead = _LEAD.match(text, claim.start, claim.end)
         begin = lead.end() if lead else claim.start
-        pieces += [text[at:begin], mark, text[begin : claim.end], _CLOSING]
-        at = claim.end
+        words = text[begin : claim.end].rstrip(_BORDERS)
+        pieces += [text[at:begin], mark, words, _CLOSING]
+        at = begin + len(words)
     return "".join([*pieces, text[at:]])
 
 

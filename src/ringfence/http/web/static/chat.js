@@ -100,6 +100,7 @@ class Chat {
   }
 
   async edit(message, text) {
+    if (this.busy) return;
     this.cut(this.shown.findIndex((one) => one.message.message_id === message.message_id));
     await this.put(text, { question: text, edits: message.message_id });
   }
