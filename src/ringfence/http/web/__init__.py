@@ -1,7 +1,7 @@
 """The web app: pages that the server renders, and small modules that fill them from the API; nothing from elsewhere."""
 
 from ringfence.http.web.assets import mount
-from ringfence.http.web.pages import PageRoute, router
+from ringfence.http.web.pages import PageRoute, not_found, router
 from ringfence.http.web.rendering import DEMO_ROUTE, MAIL_ROUTE, render
 
-__all__ = ["DEMO_ROUTE", "MAIL_ROUTE", "PageRoute", "mount", "render", "router"]
+__all__ = ["DEMO_ROUTE", "MAIL_ROUTE", "PageRoute", "mount", "not_found", "render", "router"]
