@@ -18,6 +18,7 @@ from ringfence.settings import Settings
 
 _FOLDER = Path(__file__).parents[1] / "docs" / "screenshots"
 _QUESTION = "How long is the notice period after the probation?"
+_SETTLED_MS = 1500
 _DESK = {"viewport": {"width": 1280, "height": 800}}
 _PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
 _DOORS = {"landing": "/", "sign-in": "/sign-in", "register": "/register", "forgot": "/forgot"}
@@ -76,7 +77,8 @@ async def _picture(page: Page, path: str, file: Path, *, asks: bool = False) -> 
         await page.get_by_role("textbox", name="Question").fill(_QUESTION)
         await page.keyboard.press("Enter")
         await page.get_by_text("Written by").or_(page.get_by_text("no model wrote this")).wait_for(timeout=180_000)
-    await page.wait_for_load_state("networkidle")
+    await page.wait_for_timeout(_SETTLED_MS)
+    await page.locator(".skeleton").first.wait_for(state="detached")
     await page.screenshot(path=file, animations="disabled", scale="css")
     print(file)
 

@@ -49,9 +49,9 @@ class Visitor:
         return cls(context, await context.new_page(), live.url, email)
 
     async def see(self, path: str) -> None:
-        """Open a page and wait until it has all it asked for."""
+        """Open a page and wait until nothing in it is grey any more; a stream may go on."""
         await self.page.goto(path)
-        await self.page.wait_for_load_state("networkidle")
+        await expect(self.page.locator(".skeleton")).to_have_count(0)
 
     async def open(self, name: str) -> None:
         await self.page.get_by_role("navigation").get_by_role("link", name=name).click()
