@@ -10,11 +10,9 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from ringfence.client import Client
-from tests.browser.test_page import PASSWORD, QUESTION, Visitor, browser
+from tests.browser.visitor import PASSWORD, QUESTION, Visitor
 from tests.engine import Live
 from tests.fakes.tcp_proxy import Proxy
-
-__all__ = ["browser"]
 
 pytestmark = pytest.mark.browser
 

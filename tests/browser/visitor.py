@@ -2,8 +2,11 @@
 
 import asyncio
 import re
+from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
+
+from tests.engine import Live
 
 PASSWORD = "a long and private sentence"
 DOCUMENT = b"The notice period is three months.\n\nThe kitchen is cleaned on Fridays.\n"
@@ -26,12 +29,29 @@ class Visitor:
             self.complaints.append(message.text)
 
     @classmethod
-    async def arrive(cls, browser: Browser, url: str, email: str) -> "Visitor":
-        context = await browser.new_context(base_url=url)
+    async def arrive(cls, browser: Browser, url: str, email: str, **wishes: Any) -> "Visitor":
+        context = await browser.new_context(base_url=url, **wishes)
         context.set_default_timeout(TIMEOUT_MS)
         visitor = cls(context, await context.new_page(), url, email)
         await visitor.page.goto("/")
         return visitor
+
+    @classmethod
+    async def enter(cls, browser: Browser, live: Live, email: str, **wishes: Any) -> "Visitor":
+        """Somebody with an account who is signed in already; `wishes`: of the browser's context."""
+        async with live.account(email, PASSWORD):
+            pass
+        context = await browser.new_context(base_url=live.url, **wishes)
+        context.set_default_timeout(TIMEOUT_MS)
+        body = {"email": email, "password": PASSWORD}
+        signed_in = await context.request.post("/api/v1/auth/cookie", data=body, headers={"Origin": live.url})
+        assert signed_in.status == 204
+        return cls(context, await context.new_page(), live.url, email)
+
+    async def see(self, path: str) -> None:
+        """Open a page and wait until nothing in it is grey any more; a stream may go on."""
+        await self.page.goto(path)
+        await expect(self.page.locator(".skeleton")).to_have_count(0)
 
     async def open(self, name: str) -> None:
         await self.page.get_by_role("navigation").get_by_role("link", name=name).click()

@@ -156,6 +156,24 @@ async def test_other_paths_are_no_pages(client: httpx2.AsyncClient, path: str) -
     assert (await client.get(path)).status_code == 404
 
 
+async def test_an_address_that_leads_nowhere_is_a_page_for_people_and_a_problem_for_programs(
+    client: httpx2.AsyncClient,
+) -> None:
+    person, program = {"Accept": "text/html,*/*;q=0.8"}, {"Accept": "*/*"}
+    page = await client.get("/nothing", headers=person)
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no such page." in page.text
+    for method, path, headers in (
+        ("GET", "/nothing", program),
+        ("POST", "/nothing", person),
+        ("GET", "/api/v1/nothing", person),
+        ("GET", "/static/nothing.js", person),
+    ):
+        answer = await client.request(method, path, headers=headers)
+        assert answer.status_code == 404
+        assert answer.json()["code"] == "not_found"
+
+
 @pytest.mark.parametrize("path", ["api.js", "library.js", "ui.js"])
 async def test_a_script_without_its_version_is_asked_for_anew(client: httpx2.AsyncClient, path: str) -> None:
     response = await client.get(f"/static/{path}")

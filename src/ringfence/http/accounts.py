@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -26,6 +26,7 @@ TOKEN_PATH = f"{router.prefix}/auth/token"
 """Takes forms and answers in OAuth2's words."""
 
 _CODE_SENT = "A code has been sent by mail."
+_FROM_HERE = [Depends(cookies.require_same_origin)]
 _TOKEN_FORM = {
     "requestBody": {
         "required": True,
@@ -176,20 +177,18 @@ async def _granted(asked: dict[str, str], services: Services, device: Device) ->
             raise Invalid("invalid_request", "The form lacks grant_type.")
 
 
-@router.post("/auth/cookie", status_code=204, responses=may(403, 429))
+@router.post("/auth/cookie", status_code=204, dependencies=_FROM_HERE, responses=may(403, 429))
 async def sign_in_browser(
     body: SignIn, request: Request, response: Response, services: ServicesDep, device: DeviceDep
 ) -> None:
     """Sign in a browser: its session is in a cookie that no script can read. From the engine's own pages alone."""
-    cookies.require_same_origin(request)
     password = body.password.get_secret_value()
     cookies.give(request, response, await services.people.accounts.sign_in_browser(body.email, password, device))
 
 
-@router.delete("/auth/cookie", status_code=204, responses=may(403, 429))
+@router.delete("/auth/cookie", status_code=204, dependencies=_FROM_HERE, responses=may(403, 429))
 async def sign_out_browser(request: Request, response: Response, services: ServicesDep, device: DeviceDep) -> None:
     """Sign out a browser: its session ends, if it has not ended yet, and its cookie goes."""
-    cookies.require_same_origin(request)
     cookies.take_back(response)
     if cookie := cookies.shown_by(request):
         with suppress(NotFound, Unauthenticated):  # it has ended

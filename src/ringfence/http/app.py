@@ -72,6 +72,7 @@ def create_app(
     app.state.upload_idle = upload_idle
     app.state.stopping = stopping or asyncio.Event()
     errors.install(app)
+    app.exception_handler(404)(web.not_found)
     rooms = (
         health,
         accounts,

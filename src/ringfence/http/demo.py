@@ -31,13 +31,11 @@ def router(mail_folder: Path, password: str) -> APIRouter:
         mail_folder: where the code arrives.
         password: of the account.
     """
-    routes = APIRouter(
-        prefix="/dev", include_in_schema=False, dependencies=[Depends(require_loopback)], route_class=web.PageRoute
-    )
+    guards = [Depends(require_loopback), Depends(cookies.require_same_origin)]
+    routes = APIRouter(prefix="/dev", include_in_schema=False, dependencies=guards, route_class=web.PageRoute)
 
     @routes.post("/demo", name=web.DEMO_ROUTE)
     async def demo(request: Request, services: ServicesDep, device: DeviceDep) -> Response:
-        cookies.require_same_origin(request)
         cookie = await _signed_in(services, mail_folder, password, device)
         identity = await services.people.sessions.check_cookie(cookie.value, device)
         await _add_samples(services, identity.user_id)

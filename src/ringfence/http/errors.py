@@ -157,7 +157,7 @@ def install(app: FastAPI) -> None:
     """Let every error leave as a problem document."""
     app.exception_handler(RingfenceError)(_engine_error)
     app.exception_handler(RequestValidationError)(_validation_error)
-    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(HTTPException)(http_error)
 
 
 async def _engine_error(request: Request, error: RingfenceError) -> JSONResponse:
@@ -184,7 +184,8 @@ def _unserved(errors: Sequence[Any]) -> JSONResponse:
     return JSONResponse(said.model_dump(), status)
 
 
-async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+    """What the framework refuses: an unknown path, another method."""
     if isinstance(error.__cause__, RingfenceError):  # FastAPI wraps what is raised while it reads a body
         return problem_of(error.__cause__, request.scope["path"])
     code, headers = HTTPStatus(error.status_code).name.lower(), dict(error.headers or {})

@@ -9,13 +9,15 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from ringfence.accounts.queries import Account
-from ringfence.errors import RingfenceError
+from ringfence.errors import NotFound, RingfenceError
 from ringfence.http.deps import VisitorDep
-from ringfence.http.errors import problem_body
+from ringfence.http.errors import http_error, problem_body
 from ringfence.http.web.rendering import render
 
+_NO_PAGES = ("/api/", "/v1/", "/mcp", "/static/")
 # On this very host: one slash, no backslash (which browsers take for a slash) and nothing that they leave out.
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
 
@@ -92,6 +94,15 @@ async def register(request: Request, visitor: VisitorDep) -> Response:
 async def forgot(request: Request, visitor: VisitorDep) -> Response:
     """The door for who has lost the key."""
     return _door(request, visitor, "forgot.html")
+
+
+async def not_found(request: Request, error: HTTPException) -> Response:
+    """An address that leads nowhere: a page for who looks for one, a problem for programs."""
+    looks = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    if not looks or request.url.path.startswith(_NO_PAGES):
+        return await http_error(request, error)
+    problem = problem_body(NotFound("not_found", "There is no such page."))
+    return render(request, "error.html", status=problem.status, problem=problem)
 
 
 def _private(request: Request, visitor: Account | None, template: str, **values: Any) -> Response:
