@@ -3,6 +3,8 @@
 `live` is the engine; a fake model server behind it writes the answers.
 """
 
+import re
+
 import pytest
 from playwright.async_api import Browser, expect
 
