@@ -27,7 +27,7 @@ order by created_at desc, answer_id desc limit $4
 """  # noqa: S608
 _BY_DAY = """
 select user_id, (created_at at time zone 'UTC')::date as day, count(*) as answers from answers
-where user_id = $1 and created_at >= $2 group by user_id, day
+where user_id = $1 and ($2::timestamptz is null or created_at >= $2) group by user_id, day
 """
 _DELETE = "delete from answers where user_id = $1 and answer_id = $2"
 # A day never goes back: the clocks of several processes differ around midnight.
@@ -123,8 +123,8 @@ async def questions_asked(tx: TenantTx, day: date) -> int:
     return row["questions"] if row else 0
 
 
-async def answers_by_day(tx: TenantTx, since: datetime) -> dict[date, int]:
-    """How many answers the tenant has kept of each day (UTC) that has any."""
+async def answers_by_day(tx: TenantTx, since: datetime | None) -> dict[date, int]:
+    """How many answers the tenant has kept of each day (UTC) that has any; `since` None: of all days."""
     return {row["day"]: row["answers"] for row in await tx.fetch(_BY_DAY, tx.user_id, since)}
 
 

@@ -52,7 +52,7 @@ values ($1, $2, $3, $4, 'assistant', '', 'writing')
 """
 _BY_DAY = """
 select user_id, (created_at at time zone 'UTC')::date as day, count(*) as answers from messages
-where user_id = $1 and role = 'assistant' and created_at >= $2 group by user_id, day
+where user_id = $1 and role = 'assistant' and ($2::timestamptz is null or created_at >= $2) group by user_id, day
 """
 _SILENT = "interval '30 seconds'"  # without a beat: its process is gone
 _ROW = f"""
@@ -223,8 +223,8 @@ def _message(row: Record, siblings: Sequence[MessageId] = ()) -> Message:
     return Message(**values, siblings=tuple(siblings))
 
 
-async def answers_by_day(tx: TenantTx, since: datetime) -> dict[date, int]:
-    """How many answers there are in the tenant's chats, of each day (UTC) that has any."""
+async def answers_by_day(tx: TenantTx, since: datetime | None) -> dict[date, int]:
+    """How many answers there are in the tenant's chats, of each day (UTC) that has any; `since` None: of all days."""
     return {row["day"]: row["answers"] for row in await tx.fetch(_BY_DAY, tx.user_id, since)}
 
 
