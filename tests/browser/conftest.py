@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright, expect
 
 from tests.browser.visitor import TIMEOUT_MS
+from tests.engine import Live
 
 FLAGS = [
     "--headless",
@@ -19,7 +20,7 @@ FLAGS = [
 
 
 @pytest.fixture
-async def browser() -> AsyncGenerator[Browser]:
+async def browser(live: Live) -> AsyncGenerator[Browser]:  # goes first: the engine waits for streams
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("There is no Chromium on this machine (on Debian: apt-get install chromium).")

@@ -129,9 +129,9 @@ async def test_a_hostile_answer_fetches_nothing_and_a_small_screen_holds_it(brow
     await ada.page.set_viewport_size({"width": 390, "height": 780})
     asked: list[str] = []
     ada.context.on("request", lambda request: asked.append(request.url))
-    await ada.ask(QUESTION)
+    await ada.ask(f"{QUESTION} I have read https://site.example/ on it.")
     await expect(ada.answer).to_have_class(re.compile("rendered"))
-    await expect(ada.answer.get_by_role("link")).to_have_count(2)  # of the picture there is its address, to be followed
+    await expect(ada.answer.get_by_role("link")).to_have_count(1)  # addresses that nobody named have been left out
     assert await ada.answer.locator("img, script, iframe, [onerror]").count() == 0
     await expect(ada.answer.get_by_role("link", name="site")).to_have_attribute("rel", "noopener noreferrer nofollow")
     await expect(ada.answer.locator("strong")).to_have_text("bold")
