@@ -6,16 +6,16 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from uuid import UUID
 
 import asyncpg
 import numpy as np
 
 from bench import tenants
 from bench.harness import Goal, Series, find, ratio
-from bench.tenants import Store, Tenant
+from bench.tenants import Connection, Store, Tenant
 from bench.vectors import Vectors
 from ringfence.db import decode_halfvec, encode_halfvec
+from ringfence.ids import UserId
 from ringfence.search import queries
 from ringfence.search.queries import Wanted
 
@@ -39,7 +39,7 @@ _SETTINGS = dict.fromkeys(("enable_seqscan", "enable_nestloop", "enable_mergejoi
 }
 _SOURCE = "select prosrc from pg_proc where proname = 'dense_shared'"
 
-type Ask = Callable[[UUID, Vectors], Awaitable[object]]
+type Ask = Callable[[UserId, Vectors], Awaitable[object]]
 
 
 async def _statement(store: Store) -> str:
@@ -51,7 +51,7 @@ async def _statement(store: Store) -> str:
 async def _contestants(store: Store, stack: AsyncExitStack) -> dict[str, Ask]:
     statement = await _statement(store)
 
-    async def codec(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
+    async def codec(connection: Connection) -> None:
         await connection.set_type_codec(
             "halfvec", schema="public", encoder=encode_halfvec, decoder=decode_halfvec, format="binary"
         )
@@ -63,16 +63,16 @@ async def _contestants(store: Store, stack: AsyncExitStack) -> dict[str, Ask]:
         asyncpg.create_pool(store.url, min_size=0, max_size=10, init=codec, reset=keep, server_settings=dict(_SETTINGS))
     )
 
-    async def ours(user_id: UUID, query: Vectors) -> object:
-        async with store.db.call(user_id) as call:  # type: ignore[arg-type]
+    async def ours(user_id: UserId, query: Vectors) -> object:
+        async with store.db.call(user_id) as call:
             return await queries.nearest(call, Wanted(1, query, 10, None), store.shape.tiers)
 
-    async def bare(user_id: UUID, query: Vectors) -> object:
+    async def bare(user_id: UserId, query: Vectors) -> object:
         async with pool.acquire() as connection:
             return await connection.fetch(statement, user_id, 1, query, 10)
 
-    async def four(user_id: UUID, query: Vectors) -> object:
-        async with store.db.tenant(user_id) as tx:  # type: ignore[arg-type]
+    async def four(user_id: UserId, query: Vectors) -> object:
+        async with store.db.tenant(user_id) as tx:
             return await tx.fetch(statement, user_id, 1, query, 10)
 
     return {OURS: ours, BARE: bare, FOUR: four}

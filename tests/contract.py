@@ -17,7 +17,7 @@ class BrokenContract(AssertionError):
 @cache
 def document() -> dict[str, Any]:
     """The OpenAPI document, made without an engine."""
-    return create_app(cast("Services", None), body_max_bytes=1).openapi()
+    return create_app(cast("Services", None), body_max_bytes=1).openapi()  # no request is made
 
 
 @cache

@@ -234,7 +234,7 @@ async def _settle(connection: _PoolConnection, step: Callable[[], Awaitable[None
     try:
         with _mapped():
             await step()
-    except BaseException:
+    except BaseException:  # cancelled, too: nobody knows what state it is in
         _cut(connection)
         raise
 
@@ -244,7 +244,7 @@ async def _undo(connection: _PoolConnection, rollback: Callable[[], Awaitable[No
     try:
         async with asyncio.timeout(_GRACE):
             await rollback()
-    except BaseException as error:
+    except BaseException as error:  # likewise
         _cut(connection)
         if not isinstance(error, DOWN):
             raise
@@ -332,7 +332,7 @@ class Database:
             await _settle(connection, transaction.start)
             try:
                 yield connection
-            except BaseException:
+            except BaseException:  # cancelled, too: nothing of it is committed
                 await _undo(connection, transaction.rollback)
                 raise
             await _settle(connection, transaction.commit)

@@ -219,7 +219,7 @@ async def test_what_nobody_wants_any_more_is_not_waited_for(db, admin, library, 
     )
     run = asyncio.create_task(impatient.run(job))
     await models.wait_for(lambda: bool(models.embeddings))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # of six beats, none ends it
     assert not run.done()
     await library.delete(user, document.document_id)
     await asyncio.wait_for(run, 20)

@@ -162,7 +162,7 @@ def fake_binaries(folder: Path, *, server: str = "exit 1", initdb: str = "exit 1
 async def refusal(data_dir: Path, code: str, **options: object) -> str:
     """The message of the refusal to start, after checks that hold for all of them."""
     with pytest.raises(SetupError) as caught:
-        await postgres.start(data_dir, **options)  # type: ignore[arg-type]
+        await postgres.start(data_dir, **options)  # type: ignore[arg-type]  # passed on
     assert caught.value.code == code
     assert caught.value.kind is Kind.SETUP
     assert is_gone(data_dir)

@@ -55,7 +55,7 @@ def pins(lock: str) -> dict[str, list[tuple[Version, bool]]]:
     found: dict[str, list[tuple[Version, bool]]] = {}
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
-            name, version, rest = re.fullmatch(r"([\w.-]+)==([^\s;]+)(.*)", line).groups()  # type: ignore[union-attr]
+            name, version, rest = re.fullmatch(r"([\w.-]+)==([^\s;]+)(.*)", line).groups()  # type: ignore[union-attr]  # no match is a failure
             found.setdefault(canonicalize_name(name), []).append((Version(version), "--hash=sha256:" in rest))
     return found
 

@@ -42,7 +42,7 @@ def event(name: object = "e", **fields: object) -> dict[str, object]:
 
 
 def started(*sinks: object, capacity: int = 10_000) -> Writer:
-    writer = Writer(sinks, capacity=capacity)  # type: ignore[arg-type]
+    writer = Writer(sinks, capacity=capacity)  # type: ignore[arg-type]  # sinks of the tests
     writer.start()
     return writer
 

@@ -28,7 +28,7 @@ def observed[**P](answer: Callable[P, AsyncGenerator[Event]]) -> Callable[P, Asy
                     elif isinstance(event, ErrorEvent):
                         outcome = "broken_off"
                     yield event
-        except Exception:
+        except Exception:  # whatever it was is counted, and goes on
             outcome = "failed"
             raise
         finally:
@@ -54,7 +54,7 @@ async def _traced(pieces: AsyncGenerator[str]) -> AsyncGenerator[str]:
                     span.add_event("first_token")
                 count += 1
                 yield piece
-    except BaseException as error:
+    except BaseException as error:  # cancelled, too: the span says so, and it goes on
         failed(span, error)
         raise
     finally:

@@ -86,7 +86,7 @@ class Questions:
                 if stopped() and not settled:
                     await self._give_back(user_id, day)
                 raise
-            except Exception:
+            except Exception:  # whatever went wrong was not the user's question; it goes on
                 await self._give_back(user_id, day)
                 raise
 

@@ -53,7 +53,7 @@ async def back_up(db: Database, storage: Storage, folder: Path, *, reuse: Path |
                 await migrations.hold(guard)
                 manifest = await _Backup(db, storage, partial, reuse, say).write()
             await asyncio.to_thread(_reveal, partial, folder)
-        except BaseException:
+        except BaseException:  # interrupted, too: half a backup shall not stay
             shutil.rmtree(partial, ignore_errors=True)
             raise
     except OSError as error:

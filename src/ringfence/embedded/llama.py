@@ -75,7 +75,7 @@ class LlamaServer:
         except TimeoutError as error:
             await self._stop()
             raise _failed(self._model, f"it was not ready within {self._start_timeout:.0f} s") from error
-        except BaseException:
+        except BaseException:  # cancelled, too: no process is left behind
             await self._stop()
             raise
         return self

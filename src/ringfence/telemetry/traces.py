@@ -124,7 +124,7 @@ def _current(span: Span) -> Generator[Span]:
     with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield span
-        except BaseException as error:
+        except BaseException as error:  # cancelled, too: the span says so, and it goes on
             failed(span, error)
             raise
 

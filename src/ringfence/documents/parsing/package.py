@@ -84,7 +84,7 @@ class Package:
                 parser.feed(data)
                 yield from parser.read_events()  # type: ignore[misc]  # pairs, for the events that we ask for
             parser.close()
-            yield from parser.read_events()  # type: ignore[misc]
+            yield from parser.read_events()  # type: ignore[misc]  # as above
 
     def related(self, part: str) -> dict[str, str]:
         """What a part of an Office Open XML package refers to within it: relation id → name of an entry."""

@@ -417,7 +417,7 @@ class Sandbox:
                 ready = await asyncio.get_running_loop().sock_recv(helper.control, 1)
         except TimeoutError:
             ready = b""
-        except BaseException:
+        except BaseException:  # cancelled, too: no process is left behind
             await _end(helper)
             raise
         if ready:
