@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run demo test contract soak bench eval lint check format docs lock dist clean
+.PHONY: help run demo test contract soak bench eval screenshots lint check format docs lock dist clean
 BIN := .venv/bin
 CONTRACT_EXAMPLES := 500
 # One more than there are processors: tests often wait for a process, a lease or a silent server.
@@ -41,6 +41,10 @@ eval: ## quality on public collections (RINGFENCE_EVALDATA), into docs/quality.m
 	@scripts/bootstrap run
 	@$(BIN)/ringfence model pull all-minilm-l6-v2
 	@$(BIN)/python -m bench.quality $(ARGS)
+
+screenshots: ## pictures of the web app's views, into docs/screenshots/ (needs Chromium)
+	@scripts/bootstrap dev
+	@$(BIN)/python scripts/screenshots.py $(ARGS)
 
 lint: ## the code's lint and form; workflows, image and compose file
 	@scripts/bootstrap dev

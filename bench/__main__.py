@@ -21,6 +21,9 @@ BENCHMARKS = {
     "cost": "bench.cost",
     "lexical": "bench.lexical",
     "hybrid": "bench.hybrid",
+    "stream-cpu": "bench.stream_cpu",
+    "ttft": "bench.ttft",
+    "login-storm": "bench.login_storm",
 }
 
 

@@ -18,6 +18,9 @@ _ORDER = (
     "ingest-memory",
     "enumeration",
     *_SEARCH,
+    "stream-cpu",
+    "ttft",
+    "login-storm",
 )
 _HEAD = """# Benchmarks
 

@@ -47,7 +47,7 @@ _UNITS = {
     "pages": "pages",
     "chars": "characters",
 }
-_KINDS = {"Seconds": "seconds", "Items": "any number, between commas"}
+_KINDS = {"Seconds": "seconds", "Items": "any number, between commas", "ChatModelEntries": "a list in JSON"}
 _MIB = 2**20
 
 _PAGE_HEAD = """\

@@ -218,6 +218,7 @@ def settings(
         chat_provider="openai",
         chat_url=models.openai_url,
         chat_model="extract",
+        chat_tries=1,  # what fails shall do so at once
         relevance_floor=0.1,
         db_connect_timeout=10,
         db_command_timeout=10,

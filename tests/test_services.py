@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack, aclosing
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ from ringfence.errors import SetupError
 from ringfence.ids import new_user_id
 from ringfence.jobs import Job
 from ringfence.models.base import Message
+from ringfence.models.desk import Price
 from ringfence.models.ollama import OllamaChat
 from ringfence.services import (
     Services,
@@ -24,7 +26,9 @@ from ringfence.services import (
     require_secret,
     require_smtp,
 )
+from ringfence.services.chat_models import open_desk, passage_tokens
 from ringfence.services.parts import open_checker, open_reranking
+from ringfence.setting_types import ChatModelEntry
 from ringfence.settings import load_settings
 from tests.conftest import SECRET
 
@@ -71,6 +75,33 @@ async def test_a_reranker_is_opened_as_set(settings, models):
             with_(settings, rerank_provider="tei", rerank_url=models.url, rerank_candidates=7),
         ):
             assert open_reranking(chosen, stack).wanted(2) == 7
+
+
+async def test_chat_models_are_opened_as_set(settings, models):
+    declared = (
+        ChatModelEntry(name="big", url=models.openai_url, api_key=SecretStr("k"), at_once=3, prompt_price=2),
+        ChatModelEntry(name="local", provider="ollama", url=models.url, model="qwen3", context_tokens=4096),
+    )
+    async with AsyncExitStack() as stack:
+        desk = open_desk(with_(settings, chat_models=declared, chat_fall_back=("local",)), stack)
+        own, big, local = desk.offers
+        assert [(one.name, one.fall_back, one.cites) for one in desk.offers] == [
+            ("extract", ("local",), True),
+            ("big", (), True),
+            ("local", (), True),
+        ]
+        assert (own.room.places, big.room.places, local.room.waiting) == (256, 3, 200)
+        assert (own.price, big.price, own.server == big.server) == (None, Price(Decimal(2), Decimal(0), "USD"), True)
+        for offer in (big, local):
+            assert [piece async for piece in offer.model.stream([Message("user", "Hi")], max_tokens=5)]
+        assert [request.body["model"] for request in models.chats] == ["big", "qwen3"]
+        assert models.chats[0].headers["authorization"] == "Bearer k"
+        assert passage_tokens(settings, "embedded") < passage_tokens(settings, "openai")
+        assert passage_tokens(with_(settings, passage_tokens=7), "openai") == 7
+        alone = open_desk(with_(settings, chat_provider="none", chat_models=declared[:1]), stack)
+        assert alone.of(new_user_id()).name == "big"
+        with pytest.raises(SetupError, match="RINGFENCE_CHAT_MODELS: url of nowhere"):
+            open_desk(with_(settings, chat_models=(ChatModelEntry(name="nowhere"),)), stack)
 
 
 async def test_a_model_of_inference_is_opened_as_set(settings, models, embedder):
@@ -127,9 +158,9 @@ async def test_ollama_and_no_model_at_all(settings, models):
     }
     async with open_services(with_(settings, **ollama)) as services:
         assert isinstance(services, Services)
-        assert isinstance(services.answers._chat, OllamaChat)
+        assert isinstance(services.models.offers[0].model, OllamaChat)
     async with open_services(with_(settings, chat_provider="none")) as services:
-        assert services.answers._chat is None
+        assert services.models.offers == ()
 
 
 async def test_the_embedded_models_are_used(settings, models_dir):
@@ -142,8 +173,9 @@ async def test_the_embedded_models_are_used(settings, models_dir):
     )
     async with open_services(embedded) as services:
         assert services.search._embedder.name == "all-minilm-l6-v2"
-        chat = services.answers._chat
-        assert chat.name == "smollm2-135m-instruct"
+        [offer] = services.models.offers
+        assert (offer.name, offer.cites, offer.room.places) == ("smollm2-135m-instruct", False, 2)
+        chat = await services.models.of(new_user_id())
         async with aclosing(chat.stream([Message("user", "Say hello.")], max_tokens=8)) as pieces:
             assert "".join([piece async for piece in pieces])
 

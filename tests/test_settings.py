@@ -3,6 +3,7 @@
 import pytest
 
 from ringfence.errors import SetupError
+from ringfence.setting_types import ChatModelEntry
 from ringfence.settings import Settings, load_settings, refuse_mistyped, unknown
 
 
@@ -87,6 +88,39 @@ def test_what_is_wrong_is_said_in_an_operators_words(monkeypatch, name, value, s
     with pytest.raises(SetupError) as caught:
         load_settings()
     assert caught.value.message == f"These settings are wrong: RINGFENCE_{name}: {sentence}."
+
+
+def test_chat_models_are_declared_in_json(monkeypatch):
+    declared = '[{"name": "big", "url": "https://m.example/v1", "api_key": "s3cret", "prompt_price": 0.15}]'
+    monkeypatch.setenv("RINGFENCE_CHAT_MODELS", declared)
+    settings = load_settings()
+    [big] = settings.chat_models
+    assert (big.provider, big.model, big.fall_back, str(big.prompt_price)) == ("openai", None, (), "0.15")
+    assert big.api_key.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(settings) + settings.model_dump_json()
+
+
+def test_chat_models_may_be_given_by_programs():
+    big = ChatModelEntry(name="big")
+    assert load_settings(chat_models=(big,)).chat_models == (big,)
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong"),
+    [
+        ("s3cret", ": it takes a list in JSON"),
+        ('{"name": "s3cret"}', ": Input should be a valid tuple"),
+        ('[{"name": "a", "urll": "s3cret"}]', ".0.urll: Extra inputs are not permitted"),
+        ('[{"name": "a", "url": "s3cret"}]', ".0.url: it takes an address that begins with http:// or https://"),
+        ('[{"name": "a", "prompt_price": -5}]', ".0.prompt_price: Input should be greater than or equal to 0"),
+        ('[{"name": "a", "context_tokens": "s3cret"}]', ".0.context_tokens: it takes a whole number, without a unit"),
+    ],
+)
+def test_what_is_wrong_in_them_is_said_by_its_place(monkeypatch, written, wrong):
+    monkeypatch.setenv("RINGFENCE_CHAT_MODELS", written)
+    with pytest.raises(SetupError) as caught:
+        load_settings()
+    assert caught.value.message == f"These settings are wrong: RINGFENCE_CHAT_MODELS{wrong}."
 
 
 def test_names_that_have_no_effect_are_known(monkeypatch, tmp_path):

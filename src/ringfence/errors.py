@@ -139,9 +139,19 @@ class RateLimited(RingfenceError):
 
 
 class Unavailable(RingfenceError):
-    """Something the engine depends on is down, slow or full; the same call may succeed later, so workers retry it."""
+    """Something the engine depends on is down, slow or full; the same call may succeed later, so workers retry it.
+
+    Args:
+        code: as of every error.
+        message: likewise.
+        retry_after: seconds after which another try makes sense, where somebody has said so.
+    """
 
     kind = Kind.UNAVAILABLE
+
+    def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(code, message)
+        self.retry_after = retry_after
 
 
 class SetupError(RingfenceError):

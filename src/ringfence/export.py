@@ -10,7 +10,8 @@ import zipfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -19,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ringfence.accounts.queries import Scope
 from ringfence.accounts.service import Accounts
+from ringfence.answers.models import Models
 from ringfence.answers.queries import AnswerState
 from ringfence.answers.questions import Questions
 from ringfence.documents.queries import Document, State
@@ -147,6 +149,20 @@ class ExportedAnswer(_Model):
     created_at: datetime
 
 
+class ExportedModelUsage(_Model):
+    """One of `model-usage.json`: what a chat model took on a day; without a currency, nobody knew what it costs."""
+
+    day: date
+    model: str
+    currency: str
+    requests: int
+    questions: int
+    estimated: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal
+
+
 class ExportedQuestion(_Model):
     """A question of an evaluation, and where its answer was expected: documents, or pages of them."""
 
@@ -171,7 +187,10 @@ class ExportedEvaluation(_Model):
 
 
 class ExportedUsage(_Model):
-    """The one entry of `usage.json`: what one keeps and has asked today, and how much one may; 0: there is no limit."""
+    """The one entry of `usage.json`: what one keeps and has asked today, and how much one may; 0: there is no limit.
+
+    `chat_model` is the one that one has chosen.
+    """
 
     documents: int
     bytes: int
@@ -179,9 +198,10 @@ class ExportedUsage(_Model):
     documents_limit: int
     bytes_limit: int
     questions_limit: int
+    chat_model: str | None
 
 
-def usage(library: Library, questions: Questions) -> List:
+def usage(library: Library, questions: Questions, models: Models) -> List:
     """What a user uses, as the export shows it."""
 
     async def found(user_id: UserId) -> AsyncGenerator[list[BaseModel]]:
@@ -195,6 +215,7 @@ def usage(library: Library, questions: Questions) -> List:
                 documents_limit=quota.documents,
                 bytes_limit=quota.bytes,
                 questions_limit=quota.questions,
+                chat_model=await models.chosen(user_id),
             )
         ]
 

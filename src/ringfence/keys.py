@@ -17,6 +17,7 @@ class Purpose(StrEnum):
     LIMITS = "limits"
     AUDIT = "audit"
     DOCUMENT_PASSWORDS = "document-passwords"
+    DEMO_ACCOUNT = "demo-account"
     APP_ROLE = "role-app"
     SYSTEM_ROLE = "role-system"
 

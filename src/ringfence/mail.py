@@ -36,6 +36,7 @@ log = structlog.get_logger()
 KIND = "mail"
 _NONCE_BYTES = 12  # as GCM prefers; random ones are safe for 2^32 mails under one key (NIST SP 800-38D)
 _QUIT_SECONDS = 1.0
+_CODE = re.compile(rb"\b\d{8}\b")
 _PERMANENT = 500  # SMTP's replies from 500 on are final, those from 400 on may pass (RFC 5321, 4.2.1)
 # RFC 5321's Mailbox of a Dot-string and a Domain: no quotes, no comments, nothing for a lenient parser to find.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -295,6 +296,31 @@ class FolderTransport:
             log.warning("mail_not_sent", error=type(error).__name__)
             raise Unavailable("mail_unavailable", f"{self.folder} can't be written ({error.strerror}).") from error
         self.echo(mail)
+
+
+async def mailed_code(folder: Path, email: str, *, since: float = 0.0, seconds: int = 60) -> str:
+    """The one-time code that was mailed to an address, once it has come.
+
+    Args:
+        folder: of a `FolderTransport`.
+        email: the address.
+        since: mails that were written earlier (seconds since 1970) don't count.
+        seconds: how long to wait for it.
+
+    Raises:
+        Unavailable: `mail_missing`.
+    """
+    for _ in range(seconds * 10):
+        if code := await asyncio.to_thread(_code_in, folder, f"To: {email}".encode(), since):
+            return code
+        await asyncio.sleep(0.1)  # nobody tells when a file is there
+    raise Unavailable("mail_missing", f"No mail with a code came within {seconds} seconds.")
+
+
+def _code_in(folder: Path, recipient: bytes, since: float) -> str | None:
+    mails = (path.read_bytes() for path in folder.glob("*.eml") if path.stat().st_mtime >= since)
+    codes = (_CODE.search(mail) for mail in mails if recipient in mail)
+    return next((code[0].decode() for code in codes if code), None)
 
 
 def _write(folder: Path, name: str, data: bytes) -> None:

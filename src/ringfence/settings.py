@@ -6,27 +6,16 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Literal, Self
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ringfence.errors import SetupError
-
-
-def _split(value: object) -> object:
-    return tuple(filter(None, (item.strip() for item in value.split(",")))) if isinstance(value, str) else value
-
-
-type Seconds = Annotated[float, Field(gt=0)]
-type Provider = Literal["embedded", "ollama", "openai"]
-
-type Items = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-"""Several values in one variable, between commas."""
+from ringfence.setting_types import ChatModelEntries, Items, Money, Provider, Seconds, is_web_address
 
 MIN_SECRET_LENGTH = 32
 MAX_OBJECT_BYTES = 5 * 2**30
@@ -235,6 +224,26 @@ class Settings(BaseSettings):
         default=None, description="Model's name there; of the embedded: as `ringfence model list` says."
     )
     chat_context_tokens: int = Field(default=8192, ge=1024, description="Context window of the chat model.")
+    chat_models: ChatModelEntries = Field(
+        default=(), description="Further chat models, which users may choose: objects as of docs/models.md."
+    )
+    chat_fall_back: Items = Field(
+        default=(),
+        description="Names of those that answer where the one above can't, in turn; their servers see questions then.",
+    )
+    chat_at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests to a chat server at once, from each process; unset: 2 (embedded) or 256.",
+    )
+    chat_waiting: int = Field(
+        default=200, ge=0, description="Requests that wait for their turn; beyond them users hear `model_busy`."
+    )
+    chat_wait_timeout: Seconds = Field(default=30.0, description="That each of them waits.")
+    chat_tries: int = Field(default=3, ge=1, le=10, description="Of a request that fails before its first word.")
+    chat_prompt_price: Money | None = Field(default=None, description="Of a million tokens that the chat model reads.")
+    chat_completion_price: Money | None = Field(default=None, description="Of a million tokens that it writes.")
+    chat_currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="Of all prices, as ISO 4217 has it.")
     passage_tokens: int | None = Field(
         default=None,
         ge=100,
@@ -368,7 +377,7 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _an_address_of_the_web(cls, value: str) -> str:
-        if value and not _is_web_address(value, path=True):
+        if value and not is_web_address(value, path=True):
             raise ValueError("it is no address like https://rag.example.org")
         return value.rstrip("/")
 
@@ -401,7 +410,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(_is_web_address(value, path=False) for value in values):
+        if not all(is_web_address(value, path=False) for value in values):
             raise ValueError("it takes origins like https://app.example.org, without a path, between commas")
         return values
 
@@ -422,17 +431,6 @@ class Settings(BaseSettings):
         if self.storage == "s3" and self.upload_max_bytes > MAX_OBJECT_BYTES:
             raise ValueError("RINGFENCE_UPLOAD_MAX_BYTES is more than the 5 GiB that a bucket takes in one copy")
         return self
-
-
-def _is_web_address(value: str, *, path: bool) -> bool:
-    """Whether a value is an HTTP URL of a host, with or without a path, and nothing else."""
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError:
-        return False
-    plain = not (parts.query or parts.fragment or parts.username) and (path or not parts.path)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -464,7 +462,8 @@ def refuse_mistyped(names: Iterable[str]) -> None:
 
 def _wrong(item: ErrorDetails) -> str:
     """What is wrong with a setting, or with several together, without its value."""
-    name = "".join(f"RINGFENCE_{part}: ".upper() for part in item["loc"])
+    loc = [str(part) for part in item["loc"]]
+    name = f"RINGFENCE_{loc[0]}".upper() + "".join(f".{part}" for part in loc[1:]) + ": " if loc else ""
     return name + _SENTENCES.get(item["type"], item["msg"].removeprefix("Value error, "))
 
 

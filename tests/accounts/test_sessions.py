@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import uuid
+from datetime import timedelta
 
 import pytest
 
@@ -217,3 +218,89 @@ async def test_a_session_is_renewed_again_and_again_but_not_without_end(sessions
     assert await admin.fetchval("select count(*) from refresh_tokens") == 121
     clock.advance(30)
     assert await sessions.refresh(tokens.refresh, HERE)
+
+
+@pytest.fixture
+def begin_in_browser(db, sessions, user):
+    async def begin(device=HERE):
+        async with db.system() as tx:
+            begun = await sessions.begin(tx, user, device, browser=True)
+        return begun.identity, sessions.cookie(begun)
+
+    return begin
+
+
+async def test_a_browsers_cookie_is_its_session_and_has_its_life(sessions, begin_in_browser, clock):
+    identity, cookie = await begin_in_browser()
+    assert await sessions.check_cookie(cookie.value, THERE) == identity
+    assert cookie.value not in repr(cookie)
+    clock.advance(cookie.seconds - 1)
+    assert await sessions.check_cookie(cookie.value, THERE) == identity
+    clock.advance(1)
+    with pytest.raises(Unauthenticated, match="session_ended"):
+        await sessions.check_cookie(cookie.value, THERE)
+
+
+async def test_a_cookie_is_of_the_database_as_a_digest_alone(begin_in_browser, admin):
+    _, cookie = await begin_in_browser()
+    secret = base64.urlsafe_b64decode(cookie.value.removeprefix("rfc_"))[32:]
+    [row] = await admin.fetch("select * from sessions")
+    assert row["cookie_digest"] == opaque.parse("rfc_", cookie.value).digest
+    assert secret not in row["cookie_digest"]
+    assert await admin.fetchval("select count(*) from refresh_tokens") == 0
+
+
+async def test_a_cookies_session_ends_like_any_other(sessions, begin_in_browser, user, admin):
+    for end in (
+        lambda identity: sessions.end(identity, HERE),
+        lambda identity: sessions.end_all(identity.user_id, HERE),
+        lambda _: admin.execute("update users set disabled_at = now()"),
+    ):
+        identity, cookie = await begin_in_browser()
+        assert await sessions.check_cookie(cookie.value, HERE) == identity
+        await end(identity)
+        with pytest.raises(Unauthenticated, match="session_ended"):
+            await sessions.check_cookie(cookie.value, HERE)
+
+
+async def test_nothing_but_the_very_cookie_opens_a_session(sessions, begin, begin_in_browser):
+    identity, cookie = await begin_in_browser()
+    other, _ = await begin_in_browser()
+    shown = opaque.parse("rfc_", cookie.value)
+    elsewhere = opaque.Opaque(other.session_id, shown.user_id, shown.secret).text("rfc_")
+    forged = opaque.Opaque(shown.record_id, shown.user_id, bytes(32)).text("rfc_")
+    tokens = await begin()
+    as_refresh = shown.text("rfr_")
+    as_cookie = opaque.parse("rfr_", tokens.refresh).text("rfc_")
+    for value in (
+        elsewhere,
+        forged,
+        as_refresh,
+        as_cookie,
+        tokens.access,
+        tokens.refresh,
+        "",
+        "rfc_",
+        cookie.value + "=",
+    ):
+        with pytest.raises(Unauthenticated, match="session_ended"):
+            await sessions.check_cookie(value, HERE)
+    for value in (as_refresh, cookie.value):
+        with pytest.raises(Invalid, match="invalid_grant"):
+            await sessions.refresh(value, HERE)
+    assert await sessions.check_cookie(cookie.value, HERE) == identity  # none of that has ended it
+
+
+async def test_now_and_then_it_is_noted_from_where_a_cookie_is_shown(sessions, begin_in_browser, clock, user):
+    _, cookie = await begin_in_browser()
+    began = clock()
+
+    async def noted(seconds, device):
+        clock.advance(seconds)
+        await sessions.check_cookie(cookie.value, device)
+        [session] = await sessions.newest(user)
+        return session.used_at, session.address, session.agent
+
+    assert await noted(60, THERE) == (began, HERE.address, HERE.agent)
+    assert await noted(14 * 60, THERE) == (clock(), THERE.address, THERE.agent)
+    assert await noted(60, HERE) == (began + timedelta(minutes=15), THERE.address, THERE.agent)

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.answers import prompt
+from ringfence.answers.visible import visible
 from ringfence.ids import DocumentId
 from ringfence.models.base import Message
+from ringfence.models.tokens import estimate_tokens
 from ringfence.search.queries import Passage
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -76,18 +78,18 @@ def test_every_line_of_a_cited_passage_is_marked(question: str, passages: list[P
     headings = [row for row in rows if row and not row.startswith(">")]
     assert [int(row[1:].partition("]")[0]) for row in headings] == list(range(1, len(passages) + 1))
     said = [row.removeprefix(">").removeprefix(" ") for row in rows if row.startswith(">")]
-    assert said == [line for passage in passages for line in passage.text.splitlines()]
+    assert said == [line for passage in passages for line in visible(passage.text).splitlines()]
 
 
 @given(TEXT, PASSAGES, st.just(False))
-def test_passages_are_in_order_and_unaltered(question: str, passages: list[Passage], cite: bool) -> None:
+def test_passages_are_in_order_and_as_one_sees_them(question: str, passages: list[Passage], cite: bool) -> None:
     rest = prompt.build(question, passages, cite=cite)[1].content.removeprefix("Passages:\n\n")
     for n, given_passage in enumerate(passages, start=1):
         heading, _, rest = rest.partition("\n")
-        name = " ".join(given_passage.document.split())
+        name, text = " ".join(visible(given_passage.document).split()), visible(given_passage.text)
         assert heading == (f"[{n}] " if cite else "") + f"{name}, page {given_passage.spans[0][0]}"
-        assert rest.startswith(given_passage.text + "\n\n")
-        rest = rest.removeprefix(given_passage.text + "\n\n")
+        assert rest.startswith(text + "\n\n")
+        rest = rest.removeprefix(text + "\n\n")
     assert rest == f"Question: {question}"
 
 
@@ -95,11 +97,11 @@ def test_passages_are_in_order_and_unaltered(question: str, passages: list[Passa
 def test_the_budget_is_kept_but_for_the_best_passage(passages: list[Passage], budget: int) -> None:
     fitting = prompt.fit(passages, budget)
     assert fitting == passages[: len(fitting)]
-    used = sum(prompt.estimate_tokens(found.text) for found in fitting)
+    used = sum(estimate_tokens(found.text) for found in fitting)
     assert used <= budget or len(fitting) == 1
     if len(fitting) < len(passages):
         assert fitting
-        assert used + prompt.estimate_tokens(passages[len(fitting)].text) > budget
+        assert used + estimate_tokens(passages[len(fitting)].text) > budget
 
 
 SHORT = st.text(min_size=1, max_size=40)
@@ -114,9 +116,9 @@ def test_a_prompt_keeps_its_budget(
     question: str, history: list[Message], passages: list[Passage], budget: prompt.Budget, cite: bool
 ) -> None:
     made = prompt.compose(question, history, passages, budget, cite=cite)
-    used = sum(prompt.estimate_tokens(message.content) for message in made.messages)
+    used = sum(estimate_tokens(message.content) for message in made.messages)
     assert used + budget.answer <= budget.context or len(made.passages) <= 1
-    assert sum(prompt.estimate_tokens(one.text) for one in made.passages) <= budget.passages or len(made.passages) == 1
+    assert sum(estimate_tokens(one.text) for one in made.passages) <= budget.passages or len(made.passages) == 1
     assert made.passages == passages[: len(made.passages)]
     assert bool(made.passages) == bool(passages)
     first, *said, last = made.messages
@@ -137,9 +139,9 @@ def test_with_room_for_all_nothing_is_left_out(
 
 @given(TEXT, TEXT)
 def test_a_longer_text_has_more_tokens(first: str, second: str) -> None:
-    assert 1 <= prompt.estimate_tokens(first) <= prompt.estimate_tokens(first + second)
+    assert 1 <= estimate_tokens(first) <= estimate_tokens(first + second)
 
 
 def test_tokens_of_a_sentence() -> None:
-    assert prompt.estimate_tokens("") == 1
-    assert prompt.estimate_tokens("The notice period is six weeks.") == 9
+    assert estimate_tokens("") == 1
+    assert estimate_tokens("The notice period is six weeks.") == 9

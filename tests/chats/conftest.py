@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ringfence.answers.history import History
+from ringfence.answers.models import Models
 from ringfence.answers.questions import Questions
 from ringfence.answers.service import Answers
 from ringfence.chats.asking import Asking
@@ -17,8 +18,8 @@ from ringfence.limits import Quota, Quotas
 from ringfence.models.http import Timeouts
 from ringfence.models.openai import OpenAIChat
 from ringfence.search.followups import FollowUps
-from ringfence.search.rewrite import Rewriting
 from ringfence.search.service import Search
+from tests.fakes.desk import desk
 from tests.search.stored import store, tenant
 
 QUESTION = "How long is the notice period?"
@@ -61,15 +62,15 @@ async def process(db, models, embedder, document) -> AsyncGenerator[Callable[...
             quotas = Quotas(Quota(questions=questions))
             answers = Answers(
                 search,
-                chat if model else None,
+                Models(db, desk(chat if model else None)),
                 History(db),
                 Questions(db, quotas, now=lambda: datetime.now(UTC)),
                 passage_tokens=600,
                 answer_tokens=64,
                 relevance_floor=0.1,
-                mark=False,
+                rewrite_timeout=5,
             )
-            follow_ups = FollowUps(search, Rewriting(chat, timeout=5))
+            follow_ups = FollowUps(search, timeout=5)
             asking = Asking(database, answers, follow_ups, grace=grace, pace=pace)
             stack.push_async_callback(asking.close)
             return asking

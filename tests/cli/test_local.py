@@ -15,12 +15,12 @@ from pydantic import SecretStr
 from rich.console import Console
 from structlog.testing import capture_logs
 
-from ringfence.cli.demo import DemoFailed, _fence, _mailed_code, demo
+from ringfence.cli.demo import DemoFailed, _fence, demo
 from ringfence.cli.local import _require_loopback, everything, run_everything
 from ringfence.cli.serving import _print_mail, listen, run_api, run_maintenance, run_worker, url_of
 from ringfence.client import Client
 from ringfence.errors import SetupError, Unavailable
-from ringfence.mail import Mail
+from ringfence.mail import Mail, mailed_code
 from ringfence.settings import Settings
 from tests.engine import PASSWORD
 from tests.fakes.model_server import REFUSAL, extract
@@ -300,7 +300,7 @@ async def test_the_demo_notices_a_document_that_can_not_be_used(settings, models
 
 async def test_the_demo_notices_a_mail_that_does_not_come(tmp_path):
     with pytest.raises(Unavailable, match="mail_missing"):
-        await _mailed_code(tmp_path, "ada@example.com", seconds=1)
+        await mailed_code(tmp_path, "ada@example.com", seconds=1)
 
 
 async def test_the_demo_notices_a_hole_in_the_fence(live):

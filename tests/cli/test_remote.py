@@ -1,7 +1,9 @@
 """`ringfence ingest`, `ringfence ask` and `ringfence export` against a running engine."""
 
 import asyncio
+import re
 import zipfile
+from decimal import Decimal
 
 import pymupdf
 import pytest
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 from ringfence.cli import build_app
 from ringfence.client import Client
 from ringfence.errors import Conflict, Forbidden, Invalid, SetupError, Unauthenticated, Unavailable
+from ringfence.setting_types import ChatModelEntry
 from tests.engine import PASSWORD, running
 
 EMAIL = "ada@example.com"
@@ -117,6 +120,39 @@ async def test_usage_is_shown(account, folder):
     assert result.exit_code == 0
     size = (folder / "handbook.txt").stat().st_size
     assert result.stdout == f"documents: 1 of 10000\nbytes: {size} of {10 * 2**30}\nquestions today: 0 of 1000\n"
+
+
+async def test_one_chooses_a_model_and_sees_what_it_took(settings, models, folder):
+    priced = {"chat_prompt_price": Decimal(1), "chat_completion_price": Decimal(3)}
+    small = ChatModelEntry(name="small", url=models.openai_url)
+    changed = settings.model_copy(update={"chat_models": (small,), **priced})
+    async with running(changed, models) as live, live.account(EMAIL):
+        await ringfence(live, "ingest", str(folder / "handbook.txt"))
+        result = await ringfence(live, "ask", "How long is the notice period?", "--model", "small")
+        assert result.exit_code == 0, result.output
+        assert models.chats[0].body["model"] == "small"
+        async with asyncio.timeout(60):
+            while "small: 1 questions, " not in (shown := await ringfence(live, "usage")).stdout:
+                await asyncio.sleep(0.01)
+        assert shown.stdout.splitlines()[-1].endswith(" written")
+        await ringfence(live, "ask", "How long is the notice period?")
+        async with asyncio.timeout(60):
+            while "extract: 1 questions, " not in (shown := await ringfence(live, "usage")).stdout:
+                await asyncio.sleep(0.01)
+        assert re.search(r"written, 0\.\d{4} USD$", shown.stdout, re.MULTILINE)
+        listed = await ringfence(live, "models")
+        assert listed.stdout == "* extract: 8192 tokens, 1 and 3 USD\n  small: 8192 tokens\n"
+        assert "* small: 8192 tokens" in (await ringfence(live, "models", "--choose", "small")).stdout
+        models.script(status=404)
+        for _ in range(5):
+            await ringfence(live, "ask", "How long is the notice period?")
+        listed = await ringfence(live, "models", "--choose", "")
+        assert listed.stdout.splitlines()[-1] == "  small: 8192 tokens, does not answer at present"
+
+
+async def test_without_a_model_none_is_shown(settings, models):
+    async with running(settings.model_copy(update={"chat_provider": "none"}), models) as live, live.account(EMAIL):
+        assert (await ringfence(live, "models")).output == ""
 
 
 async def test_usage_without_limits_says_so(settings, models):

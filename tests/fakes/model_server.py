@@ -183,6 +183,7 @@ class Script:
         error_after: after so many pieces, an error in the provider's format, then the end.
         end_after: after so many pieces, an orderly end of the response without the mark that the answer is complete.
         status: of the response; other than 200, its body is an error in the provider's format.
+        retry_after: what a chat's response of another status says of it.
         raw: the body as it is, one HTTP chunk each, instead of all else but the delays and the `..._after`s.
         vectors: what embeddings answer, instead of `hash_vector`s.
         counts: whether chat says what an answer took, in words: OpenAI's protocol where that is asked for.
@@ -198,6 +199,7 @@ class Script:
     error_after: int | None = None
     end_after: int | None = None
     status: int = 200
+    retry_after: int | str | None = None
     raw: Sequence[bytes] | None = None
     vectors: Sequence[Sequence[float]] | None = None
     counts: bool = True
@@ -362,7 +364,8 @@ class _Exchange:
         wire: type[_OllamaWire | _OpenAIWire] = _OllamaWire if self._request.path == "/api/chat" else _OpenAIWire
         if script.status != HTTPStatus.OK:
             await self._pause(script.first_delay)
-            await self._send_whole(script.status, {"error": wire.error})
+            wait = [] if script.retry_after is None else [f"Retry-After: {script.retry_after}"]
+            await self._send_whole(script.status, {"error": wire.error}, *wait)
             return
         body = self._request.body
         await self._play(script, wire.content_type, list(wire.lines(script, body, self._text(script))), wire)
@@ -486,14 +489,14 @@ class _Exchange:
         if self._gone.is_set():
             raise ConnectionResetError
 
-    async def _send_whole(self, status: int, body: object) -> None:
+    async def _send_whole(self, status: int, body: object, *headers: str) -> None:
         data = json.dumps(body).encode()
-        self._head(status, "application/json", f"Content-Length: {len(data)}")
+        self._head(status, "application/json", f"Content-Length: {len(data)}", *headers)
         self._writer.write(data)
         await self._writer.drain()
 
-    def _head(self, status: int, content_type: str, length: str) -> None:
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Type: {content_type}", length]
+    def _head(self, status: int, content_type: str, *headers: str) -> None:
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Type: {content_type}", *headers]
         if 300 <= status < 400:
             lines.append("Location: /elsewhere")
         self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())

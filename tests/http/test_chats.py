@@ -82,6 +82,25 @@ async def test_an_answer_streams_with_ids_and_is_kept_as_it_was_said(ada):
     assert (await ada.get("/api/v1/answers")).json() == {"answers": []}
 
 
+async def test_a_question_says_how_it_is_answered(ada, models):
+    chat = await begun(ada)
+    other = await upload(ada, "ovens.txt", b"The notice on the oven says six weeks of rest.")
+    await finished(ada, other.json()["document_id"])
+    chosen = {"documents": [other.json()["document_id"]]}
+    models.script(answer="The oven rests six weeks [1]. Whales sing operas of Verdi beneath nine frozen moons [1].")
+    message = await asked(ada, chat, strict=True, filter=chosen)
+    path = f"{chat}/messages/{message['message_id']}"
+    trace = (await ada.get(f"{path}/trace")).json()
+    assert {one["document"] for one in trace["passages"]} == {"ovens.txt"}
+    assert trace["parameters"]["strict"] is True
+    # The verdicts on its sentences are kept with it.
+    assert [message["text"][one["start"] : one["end"]] for one in message["claims"]][1].startswith("Whales sing")
+    assert message["claims"][1]["verdict"] == "unsupported"
+    assert (await ada.get(path)).json()["claims"] == message["claims"]
+    await ada.post(f"{path}/regenerate", json={"filter": {"tags": ["none"]}}, headers={"Accept": "application/json"})
+    assert (await ada.get(chat)).json()["messages"][-1]["state"] == "refused"
+
+
 async def test_plain_text_and_json(ada):
     chat = await begun(ada)
     text = await ask(ada, chat, headers={"Accept": "text/plain"})

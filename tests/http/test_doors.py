@@ -38,7 +38,7 @@ async def test_a_refused_method_is_told_all_that_the_path_takes(http):
         ("PUT", "/api/v1/me", "DELETE, GET"),
         ("PUT", f"/api/v1/documents/{uuid4()}", "DELETE, GET, PATCH"),
         ("POST", "/livez", "GET"),
-        ("POST", "/static/page.css", "GET, HEAD"),
+        ("POST", "/static/base.css", "GET, HEAD"),
     ):
         response = await http.request(method, path)
         assert (response.status_code, response.headers["allow"]) == (405, allowed)

@@ -228,7 +228,7 @@ async def test_the_export_holds_everything_and_nothing_of_others(live, ada, bob,
         assert sorted(archive.namelist()) == [
             "account.json", "answers.json", "api-keys.json", "audit.json", "chats.json", "collections.json",
             "documents.json", "documents/a.md", "documents/zebrafinch.txt", "evaluations.json", "messages.json",
-            "sessions.json", "traces.json", "usage.json",
+            "model-usage.json", "sessions.json", "traces.json", "usage.json",
         ]  # fmt: skip
         assert archive.read("documents/zebrafinch.txt") == TEXT
         assert archive.read("documents/a.md") == SHEET[1]
@@ -236,7 +236,9 @@ async def test_the_export_holds_everything_and_nothing_of_others(live, ada, bob,
             json.loads(archive.read(f"{name}.json"))
             for name in ("account", "answers", "api-keys", "audit", "documents", "sessions", "usage")
         )
-        chats, messages, traces = (json.loads(archive.read(f"{name}.json")) for name in ("chats", "messages", "traces"))
+        chats, messages, traces, spent = (
+            json.loads(archive.read(f"{name}.json")) for name in ("chats", "messages", "traces", "model-usage")
+        )
         everything = b"".join(archive.read(name) for name in archive.namelist())
         for info in archive.infolist():
             assert abs(datetime(*info.date_time, tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=10)
@@ -257,6 +259,7 @@ async def test_the_export_holds_everything_and_nothing_of_others(live, ada, bob,
         {
             "documents": 2, "bytes": len(TEXT) + len(SHEET[1]), "questions": 2,
             "documents_limit": 10_000, "bytes_limit": 10 * 2**30, "questions_limit": 1000,
+            "chat_model": None,
         }
     ]  # fmt: skip
     assert [event["kind"] for event in audit] == ["exported", "api_key_created", "signed_in", "verified", "registered"]
@@ -265,6 +268,7 @@ async def test_the_export_holds_everything_and_nothing_of_others(live, ada, bob,
     assert [session | {"current": True} for session in sessions] == view
     assert keys == (await ada._http.get("/api/v1/api-keys")).json()["api_keys"]
     assert len(keys) == 1
+    assert {(row["model"], row["questions"] > 0) for row in spent} == {("extract", True)}
     [chat], [trace] = chats, traces
     question, answer = sorted(messages, key=lambda message: message["role"], reverse=True)
     assert (chat["title"], question["text"], chat["leaf_id"]) == (QUESTION, QUESTION, answer["message_id"])
@@ -339,7 +343,10 @@ async def test_hostile_and_equal_names_are_harmless_in_it(ada, admin, files, tmp
     assert extracted == {
         *names,
         *(f"{name}.json" for name in ("account", "answers", "api-keys", "audit", "collections", "documents")),
-        *(f"{name}.json" for name in ("chats", "evaluations", "messages", "sessions", "traces", "usage")),
+        *(
+            f"{name}.json"
+            for name in ("chats", "evaluations", "messages", "model-usage", "sessions", "traces", "usage")
+        ),
     }
 
 

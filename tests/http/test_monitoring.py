@@ -75,7 +75,7 @@ async def test_requests_by_method_route_and_status(engine):
         await http.get("/api/v1/documents", params={"limit": "1", "name": "secret words"})
         await http.get(f"/somewhere/{document}")
         await http.put("/api/v1/documents")
-        await http.get("/static/page.css")
+        await http.get("/static/base.css")
         await http.post("/api/v1/answers", json={"question": " "})
         calls = [
             ("POST", "/api/v1/auth/register", 202),

@@ -88,6 +88,22 @@ async def test_what_can_not_be_shown(ada):  # noqa: F811
         assert (response.status_code, response.json()["code"]) == (status, code), asked
 
 
+async def test_what_was_read_on_a_page(ada, bob):  # noqa: F811
+    path = await kept(ada)
+    found = (await ada.get(f"{path}/pages/2/text")).json()
+    assert found == {"page": 2, "start": 0, "text": "The notice period is six weeks."}
+    whole = {"start": 0, "end": len(found["text"])}
+    [rect] = (await ada.get(f"{path}/pages/2/rects", params=whole)).json()["rects"]
+    assert (rect["start"], rect["end"]) == (0, len(found["text"]))
+    part = (await ada.get(f"{path}/pages/2/rects", params={"start": 4, "end": 10})).json()["rects"]
+    assert [(one["start"], one["end"]) for one in part] == [(4, 10)]
+    missing = await ada.get(f"{path}/pages/3/text")
+    assert (missing.status_code, missing.json()["code"]) == (404, "page_not_found")
+    assert (await bob.get(f"{path}/pages/2/text")).json()["code"] == "document_not_found"
+    plain = await kept(ada, b"The notice period is six weeks.", "handbook.txt")
+    assert (await ada.get(f"{plain}/pages/1/text")).json()["text"] == "The notice period is six weeks."
+
+
 async def test_text_has_no_pages(ada):  # noqa: F811
     path = await kept(ada, b"The notice period is six weeks.", "handbook.txt")
     for asked in ("pages/1.png", "pages/1/rects?start=0&end=1"):

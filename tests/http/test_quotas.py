@@ -218,6 +218,23 @@ async def test_usage_says_what_is_used_and_the_limits(engine, models):
         assert (usage.questions.used, usage.questions.limit) == (1, 9)
 
 
+async def test_questions_of_the_last_thirty_days_are_counted_day_by_day(engine, admin):
+    async with engine() as http:
+        assert [day["questions"] for day in (await http.get("/api/v1/me/usage/days")).json()["days"]] == [0] * 30
+        await http.post("/api/v1/answers", json=QUESTION)
+        chat = (await http.post("/api/v1/chats", json={})).headers["location"]
+        for _ in range(2):
+            await http.post(f"{chat}/messages", json=QUESTION, headers={"Accept": "application/json"})
+        await admin.execute("update answers set created_at = created_at - interval '3 days'")
+        await admin.execute(
+            "insert into answers select (jsonb_populate_record(a, jsonb_build_object('answer_id', "
+            "gen_random_uuid(), 'created_at', now() - interval '31 days'))).* from answers a"
+        )
+        days = (await http.get("/api/v1/me/usage/days")).json()["days"]
+        assert [day["questions"] for day in days] == [0] * 26 + [1, 0, 0, 2]
+        assert [day["day"] for day in days] == sorted({day["day"] for day in days})
+
+
 async def test_questions_a_day_are_limited(engine):
     async with engine(quota_questions_per_day=3) as http:
         await finished(http, (await upload(http, "a.txt", b"The notice period is six weeks.")).json()["document_id"])

@@ -79,6 +79,11 @@ SEED = {
         insert into audit_events (user_id, event_id, kind, address, agent, detail)
         values ($1, $2, 'signed_in', $5, $5, '{}')""",
     "quotas": "insert into quotas (user_id, documents) values ($1, 7)",
+    "model_usage": """
+        insert into model_usage (user_id, day, model, currency, requests, questions, estimated, prompt_tokens,
+          completion_tokens, cost)
+        values ($1, current_date, $5, 'USD', 2, 1, 0, 30, 4, 0.5)""",
+    "model_choices": "insert into model_choices (user_id, model) values ($1, $5)",
     "questions_asked": "insert into questions_asked (user_id, day, questions) values ($1, current_date, 3)",
     "job_lanes": "insert into job_lanes (user_id, tag) values ($1, 1)",
     "jobs": """

@@ -183,7 +183,7 @@ async def test_the_migrated_database_keeps_every_rule(admin):
     assert await catalog.tenant_tables(admin) == [
         "answers", "api_keys", "audit_events", "batches", "chats", "chunks", "collections", "documents", "embeddings",
         "evaluations", "ingestions", "job_lanes", "jobs", "lexical_blocks", "lexical_fresh", "lexical_segments",
-        "live_models", "messages",
+        "live_models", "messages", "model_choices", "model_usage",
         "one_time_codes", "pinned_passages", "questions_asked", "quotas",
         "refresh_tokens", "replacements", "sessions", "traces", "users",
     ]  # fmt: skip

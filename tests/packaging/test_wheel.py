@@ -41,8 +41,8 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None
     for needed in (
         "py.typed",
         "migrations/0001_initial.sql",
-        "http/web/templates/page.html",
-        "http/web/static/page.js",
+        "http/web/templates/base.html",
+        "http/web/static/api.js",
         "samples/bakery-handbook.pdf",
         "embedded/weights.json",
     ):
@@ -126,8 +126,8 @@ async def test_it_migrates_and_its_page_is_complete(
     await processes.start([str(installed / "bin" / "ringfence"), "serve"], plain_environment(installed) | environment)
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         await until(lambda: answers(client))
-        assert "<title>Ringfence</title>" in (await client.get("/")).text
-        for name in ("page.css", "page.js", "icon.svg"):
+        assert " · Ringfence</title>" in (await client.get("/")).text
+        for name in ("base.css", "api.js", "icon.svg"):
             assert (await client.get(f"/static/{name}")).status_code == 200
         assert (await client.get("/api/openapi.json")).json()["info"]["version"] == ringfence.__version__
 

@@ -9,7 +9,8 @@ import pytest
 from pydantic import Field, SecretStr, create_model
 from pydantic.fields import FieldInfo
 
-from ringfence.settings import Items, Settings
+from ringfence.setting_types import Items
+from ringfence.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 VALUE = "a value that nobody may ever see in print"

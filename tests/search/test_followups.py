@@ -7,7 +7,7 @@ from ringfence.models.openai import OpenAIChat
 from ringfence.models.rerank import CohereReranker
 from ringfence.search.followups import FollowUps
 from ringfence.search.rerank import Reranking
-from ringfence.search.rewrite import Rewriting, Turn
+from ringfence.search.rewrite import Turn
 from ringfence.search.service import Search
 from tests.search.test_search import FACTS, store, tenant
 from tests.search.test_search import embedder as embedder  # noqa: PLC0414  # a fixture
@@ -26,9 +26,9 @@ async def test_what_the_model_makes_of_a_follow_up_is_looked_for(db, admin, embe
     ada, bob = await tenant(db, admin), await tenant(db, admin)
     await store(db, embedder, ada, FACTS)
     await store(db, embedder, bob, ["The oven of Bob lives in a blue house."])
-    follow_ups = FollowUps(Search(db, embedder), Rewriting(chat, timeout=2))
+    follow_ups = FollowUps(Search(db, embedder), timeout=2)
     models.script(answer="In which house does the repairer of the oven live?")
-    asked = await follow_ups.find(ada, "Where does he live?", 1, history=HISTORY)
+    asked = await follow_ups.find(ada, "Where does he live?", 1, history=HISTORY, chat=chat)
     assert (asked.query, asked.reason) == ("In which house does the repairer of the oven live?", None)
     assert [one.text for one in asked.ranked.passages] == [FACTS[1]]
     assert (await follow_ups.find(ada, " oven ", 1)).query == "oven"
@@ -40,8 +40,8 @@ async def test_wordings_are_fused_and_reranked_by_the_question(db, admin, embedd
     reranker = CohereReranker(models.openai_url, "rr")
     search = Search(db, embedder, Reranking(reranker))
     models.script(answer="thirty days for everybody, holidays\nholidays a year")
-    follow_ups = FollowUps(search, Rewriting(chat, timeout=2))
-    asked = await follow_ups.find(ada, "How many holidays?", 2, [document_id], paraphrases=2)
+    follow_ups = FollowUps(search, timeout=2)
+    asked = await follow_ups.find(ada, "How many holidays?", 2, [document_id], paraphrases=2, chat=chat)
     assert asked.wordings == ("thirty days for everybody, holidays", "holidays a year")
     assert asked.ranked.passages[0].text == FACTS[2]
     assert asked.ranked.scores[0] == 1.0
@@ -63,7 +63,7 @@ async def test_wordings_are_fused_and_reranked_by_the_question(db, admin, embedd
     ],
 )
 async def test_what_is_no_query_is_refused(question, more, db, admin, embedder, chat, models):
-    follow_ups = FollowUps(Search(db, embedder), Rewriting(chat, timeout=2))
+    follow_ups = FollowUps(Search(db, embedder), timeout=2)
     with pytest.raises(Invalid, match="bad_query"):
         await follow_ups.find(await tenant(db, admin), question, 1, **more)
     assert models.requests == []

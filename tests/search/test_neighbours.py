@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ringfence.documents.chunker import PAGE_JOINT, Chunker
 from ringfence.ids import DocumentId
 from ringfence.search import neighbours
-from ringfence.search.neighbours import expanded, joined, windows
+from ringfence.search.neighbours import PageText, expanded, joined, page_text, windows
 from ringfence.search.queries import Chunk, Passage
 
 A, B = (DocumentId(UUID(int=n)) for n in (1, 2))
@@ -52,6 +52,17 @@ def test_what_overlaps_is_there_once():
     text, spans = joined(chunks)
     assert (text, spans) == ("abcdefgh\nijklm\nop", ((1, 0, 8), (2, 0, 5), (2, 6, 8)))
     assert text == PAGE_JOINT.join(pages[page - 1][start:end] for page, start, end in spans)
+
+
+def test_a_pages_text_is_that_of_its_chunks():
+    chunks = [
+        chunk(A, 0, "x\ncdef", ((1, 0, 1), (2, 2, 6))),
+        chunk(A, 1, "efgh", ((2, 4, 8),)),
+        chunk(A, 2, "kl\nz", ((2, 10, 12), (3, 0, 1))),
+    ]
+    assert page_text(chunks, 2) == PageText(2, 2, "cdefgh\n\nkl")
+    assert page_text(chunks[:1], 1) == PageText(1, 0, "x")
+    assert page_text([], 4) == PageText(4, 0, "")
 
 
 @given(st.lists(st.text(alphabet="ab. \n\u0301", max_size=60), min_size=1, max_size=4), st.integers(4, 30))

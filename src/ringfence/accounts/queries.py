@@ -27,8 +27,8 @@ where user_id = $1 and verified_at is null
 """
 _REMOVE_UNVERIFIED = "delete from users where email_key = $1 and verified_at is null"
 _ADD_SESSION = """
-insert into sessions (user_id, session_id, address, agent, created_at, used_at, expires_at)
-values ($1, $2, $3, $4, $5, $5, $6)
+insert into sessions (user_id, session_id, address, agent, created_at, used_at, expires_at, cookie_digest)
+values ($1, $2, $3, $4, $5, $5, $6, $7)
 """
 _LOCK_SESSION = """
 select s.user_id, s.session_id from sessions s
@@ -43,6 +43,13 @@ select case when $4::bytea is null then 0 else limits_take($4, $3, $5, $6) end a
   set_config('synchronous_commit', 'off', true)
 from sessions s join users u on u.user_id = s.user_id
 where s.user_id = $1 and s.session_id = $2 and s.expires_at > $3 and u.disabled_at is null
+"""
+_COOKIE_STANDS = """
+select s.user_id, s.session_id, s.used_at,
+  case when $4::bytea is null then 0 else limits_take($4, $3, $5, $6) end as level,
+  set_config('synchronous_commit', 'off', true)
+from sessions s join users u on u.user_id = s.user_id
+where s.user_id = $1 and s.session_id = $2 and s.cookie_digest = $7 and s.expires_at > $3 and u.disabled_at is null
 """
 _TOUCH_SESSION = "update sessions set used_at = $3, address = $4, agent = $5 where user_id = $1 and session_id = $2"
 _SESSIONS = """
@@ -128,7 +135,7 @@ class Session:
         address: from where it was used last.
         agent: what the program called itself.
         created_at: the sign-in.
-        used_at: when its tokens were renewed last.
+        used_at: when its tokens were renewed last, or its cookie was shown, to the quarter of an hour.
         expires_at: when it ends by itself.
     """
 
@@ -138,6 +145,21 @@ class Session:
     created_at: datetime
     used_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CookieSession:
+    """The session of a cookie that was shown.
+
+    Attributes:
+        identity: whose it is.
+        used_at: when it was last noted that it was used.
+        level: how the user's bucket stands then (`Bucket.standing`).
+    """
+
+    identity: Identity
+    used_at: datetime
+    level: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,15 +302,15 @@ async def forget_signing_keys(tx: SystemTx, retired_before: datetime) -> None:
     await tx.execute(_FORGET_SIGNING_KEYS, retired_before)
 
 
-async def add_session(tx: SystemTx, identity: Identity, session: Session) -> None:
-    """Add a session.
+async def add_session(tx: SystemTx, identity: Identity, session: Session, cookie_digest: bytes | None) -> None:
+    """Add a session, which a cookie carries on if there is a digest of one.
 
     Raises:
         Invalid: `invalid_grant`, the account was deleted meanwhile.
     """
     values = (session.address, session.agent, session.created_at, session.expires_at)
     try:
-        await tx.execute(_ADD_SESSION, identity.user_id, identity.session_id, *values)
+        await tx.execute(_ADD_SESSION, identity.user_id, identity.session_id, *values, cookie_digest)
     except ForeignKeyViolationError:
         raise Invalid("invalid_grant", "This account no longer exists.") from None
 
@@ -303,6 +325,14 @@ async def session_stands(tx: SystemTx, identity: Identity, now: datetime, bucket
     """Count a request of a session, and how its bucket stands then; None if the session has ended."""
     row = await tx.fetchrow(_STANDS, identity.user_id, identity.session_id, now, *_counted(bucket))
     return row["level"] if row else None
+
+
+async def cookie_stands(tx: SystemTx, shown: Opaque, now: datetime, bucket: Bucket | None) -> CookieSession | None:
+    """Count a request by a cookie, and whose it is; None if there is no such cookie or its session has ended."""
+    row = await tx.fetchrow(_COOKIE_STANDS, shown.user_id, shown.record_id, now, *_counted(bucket), shown.digest)
+    if row is None:
+        return None
+    return CookieSession(identity_from_record(row["user_id"], row["session_id"]), row["used_at"], row["level"])
 
 
 async def touch_session(tx: SystemTx, identity: Identity, now: datetime, address: str, agent: str) -> None:

@@ -19,7 +19,7 @@ from ringfence.accounts.emails import Email
 from ringfence.accounts.letters import Letter, Letters
 from ringfence.accounts.passwords import Passwords
 from ringfence.accounts.queries import Account, Credentials
-from ringfence.accounts.sessions import Begun, Device, Sessions, Tokens
+from ringfence.accounts.sessions import Begun, Cookie, Device, Sessions, Tokens
 from ringfence.accounts.sign_in import SignInLimits
 from ringfence.db import Database, SystemTx
 from ringfence.errors import Invalid, RateLimited, Unauthenticated
@@ -161,6 +161,18 @@ class Accounts:
             RateLimited: `too_many_tries`, from here at this account, from here at all accounts, or at this account
                 from everywhere. What was in order does not count.
         """
+        return await self._sessions.tokens(await self._signed_in(email, password, device))
+
+    async def sign_in_browser(self, email: str, password: str, device: Device) -> Cookie:
+        """The same for a browser, whose session a cookie carries on.
+
+        Raises:
+            Invalid: as `sign_in`.
+            RateLimited: likewise.
+        """
+        return self._sessions.cookie(await self._signed_in(email, password, device, browser=True))
+
+    async def _signed_in(self, email: str, password: str, device: Device, *, browser: bool = False) -> Begun:
         key = emails.key_or_none(email)
         found = await self._counted_sign_in(key, device)
         right = await self._passwords.matches(password, found.password_hash if found else None)
@@ -170,9 +182,10 @@ class Accounts:
             raise _refused()
         outdated = self._passwords.is_outdated(found.password_hash)
         fresh = await self._passwords.hash(password) if outdated else None
-        begun = await self._begin(found, key, fresh, device) or await self._begin_late(key, password, device)
+        begun = await self._begin(found, key, fresh, device, browser=browser)
+        begun = begun or await self._begin_late(key, password, device, browser=browser)
         log.info("signed_in", user_id=str(found.user_id))
-        return await self._sessions.tokens(begun)
+        return begun
 
     async def _counted_sign_in(self, key: str, device: Device) -> Credentials | None:
         """The account of an address, after a try to sign in to it was counted as a failure."""
@@ -186,7 +199,9 @@ class Accounts:
                 await self._limits.record_refusal(tx, found.user_id if found else None, key, device)
             raise
 
-    async def _begin(self, found: Credentials, key: str, fresh: str | None, device: Device) -> Begun | None:
+    async def _begin(
+        self, found: Credentials, key: str, fresh: str | None, device: Device, *, browser: bool
+    ) -> Begun | None:
         """Begin a session, and keep a fresh hash; None if the account has changed since it was found."""
         async with self._db.system() as tx:
             if not await credential_queries.hold_password(tx, found.user_id, key, found.password_hash):
@@ -194,15 +209,15 @@ class Accounts:
             await self._limits.uncount_try(tx, key, device)
             if fresh:
                 await credential_queries.replace_hash(tx, found.user_id, found.password_hash, fresh)
-            return await self._sessions.begin(tx, found.user_id, device)
+            return await self._sessions.begin(tx, found.user_id, device, browser=browser)
 
-    async def _begin_late(self, key: str, password: str, device: Device) -> Begun:
+    async def _begin_late(self, key: str, password: str, device: Device, *, browser: bool) -> Begun:
         """The same once more, after the hash was replaced meanwhile: by another sign-in, or another password's."""
         async with self._db.system() as tx:
             found = await queries.credentials(tx, key)
         if found is None or found.disabled or not await self._passwords.matches(password, found.password_hash):
             raise _refused()
-        begun = await self._begin(found, key, None, device)
+        begun = await self._begin(found, key, None, device, browser=browser)
         if begun is None:
             raise _refused()
         return begun

@@ -1,10 +1,11 @@
-"""Sessions: each sign-in begins one, refresh tokens carry it on, and ending it ends all of its tokens at once.
+"""Sessions: each sign-in begins one, refresh tokens or a cookie carry it on, and ending it ends all of them at once.
 
 A refresh token works once and is exchanged for the next (RFC 9700, 4.14.2). All tokens of a session form a family: if
 one comes back that was used before, somebody else has a copy, so the session ends for both.
 The next token derives from the one that it follows, so that a client which asks again within ten seconds (in parallel,
 or because the answer was lost) gets the very same one, and not a second branch of the family that nobody could tell
 from a thief's.
+A browser's session has a cookie instead, the same from its beginning to its end: nothing in a page ever holds a token.
 """
 
 import hmac
@@ -26,7 +27,7 @@ from ringfence.errors import Invalid, NotFound, Unauthenticated
 from ringfence.ids import Identity, SessionId, UserId, new_session_id
 from ringfence.limits import Note, Rate, RateLimits, Requests, unsaid
 
-__all__ = ["REUSE_SECONDS", "Begun", "Device", "Sessions", "Tokens"]
+__all__ = ["REUSE_SECONDS", "Begun", "Cookie", "Device", "Sessions", "Tokens"]
 
 log = structlog.get_logger()
 
@@ -34,6 +35,8 @@ REUSE_SECONDS = 10
 """For which a refresh token that was used gives the same answer again."""
 
 _PREFIX = "rfr_"
+_COOKIE_PREFIX = "rfc_"
+_NOTED = timedelta(minutes=15)  # between two notes of when a cookie was used
 _FAILURES = Rate("refresh", 100, 600)  # from one network; what renews does not count
 _RENEWALS = Rate("renewals", 120, 3600)  # of one session, which needs four: each leaves a row as long as it stands
 
@@ -48,11 +51,19 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Cookie:
+    """What a browser needs to act for a user, and its life in seconds."""
+
+    value: str = field(repr=False)
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
-    """A session, and the refresh token that carries it on."""
+    """A session, and the secret that carries it on: a refresh token, or a browser's cookie."""
 
     identity: Identity
-    refresh: Opaque = field(repr=False)
+    secret: Opaque = field(repr=False)
 
 
 class Sessions:
@@ -87,14 +98,22 @@ class Sessions:
         self._now = now
         self._requests = requests
 
-    async def begin(self, tx: SystemTx, user_id: UserId, device: Device) -> Begun:
-        """Begin a session in the transaction that signs in; `tokens` makes its first tokens, after that."""
+    async def begin(self, tx: SystemTx, user_id: UserId, device: Device, *, browser: bool = False) -> Begun:
+        """Begin a session in the transaction that signs in; `tokens` or `cookie` is what it shows, after that.
+
+        Args:
+            tx: commits both or neither.
+            user_id: who signs in.
+            device: from where.
+            browser: whether a cookie shall carry the session on, instead of refresh tokens.
+        """
         identity = Identity(user_id, new_session_id())
         first = Opaque(identity.session_id, user_id, secrets.token_bytes(opaque.SECRET_BYTES))
         now = self._now()
         session = Session(identity.session_id, device.address, device.shown_agent, now, now, now + self._life)
-        await queries.add_session(tx, identity, session)
-        await queries.add_refresh_token(tx, identity, first.digest)
+        await queries.add_session(tx, identity, session, first.digest if browser else None)
+        if not browser:
+            await queries.add_refresh_token(tx, identity, first.digest)
         await record(tx, user_id, AuditKind.SIGNED_IN, device, session_id=identity.session_id)
         return Begun(identity, first)
 
@@ -105,7 +124,11 @@ class Sessions:
             Unavailable: the signing keys can't be read.
         """
         access = await self._tokens.issue(begun.identity)
-        return Tokens(access.token, access.expires_in, begun.refresh.text(_PREFIX))
+        return Tokens(access.token, access.expires_in, begun.secret.text(_PREFIX))
+
+    def cookie(self, begun: Begun) -> Cookie:
+        """The cookie of a browser's session whose beginning is committed."""
+        return Cookie(begun.secret.text(_COOKIE_PREFIX), int(self._life.total_seconds()))
 
     async def refresh(self, token: str, device: Device) -> Tokens:
         """Exchange a refresh token for new tokens.
@@ -172,10 +195,38 @@ class Sessions:
         async with self._db.system() as tx:
             level = await queries.session_stands(tx, identity, self._now(), bucket)
         if level is None:
-            raise Unauthenticated("session_ended", "This session has ended: sign in again.")
+            raise _session_ended()
         if bucket:
             note(bucket.admit(level))
         return identity
+
+    async def check_cookie(self, value: str, device: Device, note: Note = unsaid) -> Identity:
+        """Who shows a cookie, if its session still stands. Counts as a request of its user.
+
+        Args:
+            value: what was shown.
+            device: from where; noted now and then.
+            note: is told how the user's limit stands.
+
+        Raises:
+            Unauthenticated: `session_ended`, or it is no cookie of ours.
+            RateLimited: `too_many_requests`.
+            Unavailable: the database can't be reached.
+        """
+        shown = opaque.parse(_COOKIE_PREFIX, value)
+        if shown is None:
+            raise _session_ended()
+        now = self._now()
+        bucket = self._requests.bucket("user", str(shown.user_id)) if self._requests else None
+        async with self._db.system() as tx:
+            known = await queries.cookie_stands(tx, shown, now, bucket)
+            if known is not None and known.used_at <= now - _NOTED:
+                await queries.touch_session(tx, known.identity, now, device.address, device.shown_agent)
+        if known is None:
+            raise _session_ended()
+        if bucket:
+            note(bucket.admit(known.level))
+        return known.identity
 
     async def newest(self, user_id: UserId) -> list[Session]:
         """The user's sessions, the one used last first."""
@@ -204,6 +255,10 @@ class Sessions:
 def _successor(token: Opaque, key: bytes) -> Opaque:
     secret = hmac.digest(key, token.record_id.bytes + token.secret, "sha256")
     return Opaque(token.record_id, token.user_id, secret)
+
+
+def _session_ended() -> Unauthenticated:
+    return Unauthenticated("session_ended", "This session has ended: sign in again.")
 
 
 def _invalid_grant() -> Invalid:

@@ -21,6 +21,7 @@ from ringfence.telemetry.metrics import SENTENCES
 
 log = structlog.get_logger()
 
+_FEW = 40  # sentences of passages
 _LEAD_IN = (":", "：")  # noqa: RUF001  # "The steps are:" claims nothing; the full-width colon is East Asian
 
 
@@ -143,6 +144,11 @@ class _Prepared:
     weights: Weights
     known: frozenset[str]
 
+    @property
+    def small(self) -> bool:
+        """Whether a sentence is set against them in less time than another thread takes to hear of it."""
+        return sum(len(one.grounds) for one in self.bases) <= _FEW
+
     def window(self, numbers: Sequence[int], found: Support) -> str:
         """The two sentences in a row that are nearest to a claim."""
         place, first, last = found.window
@@ -168,8 +174,10 @@ class Check:
         if not statement.numbers and (said.empty or statement.text.endswith(_LEAD_IN) or statement.text[:1] == "#"):
             return None
         numbers = statement.numbers or tuple(range(1, len(self._passages) + 1))
-        # In a thread, as all that counts words: others' tokens must not wait for it.
-        prepared, found = await asyncio.to_thread(self._measured, said, numbers)
+        if self._prepared and self._prepared.small:
+            prepared, found = self._measured(said, numbers)
+        else:  # in a thread: others' tokens must not wait for it
+            prepared, found = await asyncio.to_thread(self._measured, said, numbers)
         window = prepared.window(numbers, found)
         scores = await self._scores(statement.text, numbers, found, window)
         outcome = verdict(scores) if not said.empty else "partly"

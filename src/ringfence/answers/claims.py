@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 
@@ -151,15 +152,19 @@ class Weights:
         """Of a term; one that stands nowhere counts most."""
         return math.log(1 + (self._total + 1) / (self._frequency[term] + 1))
 
-    def share(self, wanted: Iterable[str], found: Iterable[str]) -> float:
-        """How much of what is wanted is there, by weight."""
-        there, total = set(found), 0.0
-        got = 0.0
-        for term in sorted(wanted):
-            weight = self(term)
-            total += weight
-            got += weight * (term in there)
-        return got / total if total else 0.0
+    def of(self, wanted: Iterable[str]) -> "Weighed":
+        """What is wanted, each with its weight, to be looked for in several places."""
+        return tuple((term, self(term)) for term in sorted(wanted))
+
+
+type Weighed = tuple[tuple[str, float], ...]
+"""Terms with their weights."""
+
+
+def share(wanted: Weighed, found: AbstractSet[str]) -> float:
+    """How much of what is wanted is there, by weight."""
+    total = sum(weight for _, weight in wanted)
+    return sum(weight for term, weight in wanted if term in found) / total if total else 0.0
 
 
 def support(said: Claim, bases: Sequence[Basis], weights: Weights, *, known: frozenset[str] = frozenset()) -> Support:
@@ -171,13 +176,14 @@ def support(said: Claim, bases: Sequence[Basis], weights: Weights, *, known: fro
         weights: of terms.
         known: names that need not stand there: the question's, folded.
     """
-    shares = [[weights.share(said.terms, ground.terms) for ground in one.grounds] for one in bases]
+    wanted = weights.of(said.terms)
+    shares = [[share(wanted, ground.terms) for ground in one.grounds] for one in bases]
     best = tuple(max(range(len(several)), key=several.__getitem__) for several in shares)
     first = max(range(len(bases)), key=lambda place: shares[place][best[place]])
     numbers, words = _all_numbers(bases), _all_words(bases) | known
-    nearest, window = max(_windows(said, bases, weights), key=lambda one: one[0])
+    nearest, window = max(_windows(wanted, bases), key=lambda one: one[0])
     return Support(
-        weights.share(said.terms, frozenset().union(*(one.terms for one in bases))),
+        share(wanted, frozenset().union(*(one.terms for one in bases))),
         nearest,
         _part([not forms.isdisjoint(numbers) for forms in said.numbers]),
         _part([name in words for name in sorted(said.names)]),
@@ -187,20 +193,19 @@ def support(said: Claim, bases: Sequence[Basis], weights: Weights, *, known: fro
     )
 
 
-def _windows(said: Claim, bases: Sequence[Basis], weights: Weights) -> Iterator[tuple[float, tuple[int, int, int]]]:
+def _windows(wanted: Weighed, bases: Sequence[Basis]) -> Iterator[tuple[float, tuple[int, int, int]]]:
     for place, one in enumerate(bases):
         for first, ground in enumerate(one.grounds):
             last = min(first + 1, len(one.grounds) - 1)
-            share = weights.share(said.terms, ground.terms | one.grounds[last].terms)
-            yield share, (place, first, last)
+            yield share(wanted, ground.terms | one.grounds[last].terms), (place, first, last)
 
 
 def _all_numbers(bases: Sequence[Basis]) -> frozenset[str]:
-    return frozenset(number for one in bases for number in one.numbers)
+    return frozenset().union(*(one.numbers for one in bases))
 
 
 def _all_words(bases: Sequence[Basis]) -> frozenset[str]:
-    return frozenset(word for one in bases for word in one.words)
+    return frozenset().union(*(one.words for one in bases))
 
 
 def names(text: str) -> frozenset[str]:

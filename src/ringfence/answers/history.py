@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 
 import structlog
 
@@ -108,6 +109,11 @@ class History:
                 return
             yield page
             after = page[-1]
+
+    async def by_day(self, user_id: UserId, since: datetime) -> dict[date, int]:
+        """How many answers there are of each day (UTC) that has any."""
+        async with self._db.tenant(user_id) as tx:
+            return await queries.answers_by_day(tx, since)
 
     async def get(self, user_id: UserId, answer_id: AnswerId) -> Answer:
         """One answer.

@@ -23,6 +23,7 @@ _BEGUN = re.compile(
 _CODE = re.compile(r"`+|\n[^\S\n]*\n")
 _BLANK_SO_FAR = re.compile(r"\n[^\S\n]*\Z")
 _SET_OFF = re.compile(r" (?=[.,;:!?\u2026])")  # by a marker that stood before a full stop
+_MAY_END = re.compile(r"[.!?\n]|[^\x00-\x7f]")  # what ends a sentence, or may in other scripts
 _FENCE = 3
 _RANGE = re.compile(rf"(\d+)\s*[{_DASH}]\s*(\d+)|(\d+)")
 _LONGEST = 4000
@@ -136,6 +137,8 @@ class Statements:
                 self._marks.append((len(self._shown), piece.numbers))
             self._shown += piece.text
             self._masked += " " * len(piece.text) if piece.numbers else piece.text
+        if len(self._shown) <= _LONGEST and not _MAY_END.search(self._masked):
+            return []
         bounds = list(_bounds(self._masked))
         return self._taken(bounds[: None if len(self._shown) > _LONGEST else -1], bounds)
 

@@ -1,10 +1,12 @@
 """The prompt: a pure function of the question, what was said before, the passages, and a budget of tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, batched, takewhile
 
+from ringfence.answers.visible import visible
 from ringfence.models.base import Message
+from ringfence.models.tokens import estimate_tokens
 from ringfence.search.queries import Passage
 
 REFUSAL = "The documents do not answer this question."
@@ -24,18 +26,10 @@ _REFUSE = f"Only if they say nothing about it, reply exactly: {REFUSAL}"
 _OVERHEAD = 64  # tokens of a chat's own form around the messages, and of what the estimate of tokens may miss
 _HISTORY_SHARE = 4  # of the room beside the rules, what was said before may take one in so many
 
-# Bytes of UTF-8 to a token: about 4 in English, 3 to 4 in other scripts; low, so that a budget is kept.
-_BYTES_PER_TOKEN = 3.5
-
 
 def is_refusal(answer: str) -> bool:
     """Whether a model says, in the words that it was told, that the passages do not answer."""
     return answer.strip(" \n\"'“”*").casefold().startswith(REFUSAL.rstrip(".").casefold())
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has, rather too many than too few."""
-    return int(len(text.encode()) / _BYTES_PER_TOKEN) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +122,9 @@ def build(
 
 
 def _block(n: int, passage: Passage, *, cite: bool) -> str:
+    passage = replace(
+        passage, document=visible(passage.document), context=visible(passage.context), text=visible(passage.text)
+    )
     if not cite:
         return f"{_heading(passage)}\n{passage.text}\n\n"
     return f"[{n}] {_heading(passage)}\n{quoted(passage.text)}\n\n"

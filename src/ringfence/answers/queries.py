@@ -25,6 +25,10 @@ _PAGE = f"""
 select {_COLUMNS} from answers where user_id = $1 and (created_at, answer_id) < ($2, $3)
 order by created_at desc, answer_id desc limit $4
 """  # noqa: S608
+_BY_DAY = """
+select user_id, (created_at at time zone 'UTC')::date as day, count(*) as answers from answers
+where user_id = $1 and ($2::timestamptz is null or created_at >= $2) group by user_id, day
+"""
 _DELETE = "delete from answers where user_id = $1 and answer_id = $2"
 # A day never goes back: the clocks of several processes differ around midnight.
 _COUNT = """
@@ -117,6 +121,11 @@ async def questions_asked(tx: TenantTx, day: date) -> int:
     """How many questions the tenant has asked today."""
     row = await tx.fetchrow(_ASKED, tx.user_id, day)
     return row["questions"] if row else 0
+
+
+async def answers_by_day(tx: TenantTx, since: datetime | None) -> dict[date, int]:
+    """How many answers the tenant has kept of each day (UTC) that has any; `since` None: of all days."""
+    return {row["day"]: row["answers"] for row in await tx.fetch(_BY_DAY, tx.user_id, since)}
 
 
 async def add(tx: TenantTx, answer: Answer) -> None:

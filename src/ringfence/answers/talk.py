@@ -8,7 +8,9 @@ from itertools import takewhile
 from typing import Literal
 
 from ringfence.answers import prompt
-from ringfence.models.base import Message
+from ringfence.answers.visible import visible
+from ringfence.models.base import ChatModel, Message
+from ringfence.models.tokens import estimate_tokens
 from ringfence.search.queries import Passage
 from ringfence.search.rewrite import Turn
 
@@ -65,12 +67,12 @@ class Talk:
 
     Attributes:
         history: what was said before, oldest first, for the model that answers.
-        find: finds passages for the question, at most so many, as the conversation has it.
+        find: finds passages for the question, at most so many, as the conversation has it; a model may help.
         note: is told what the answer rests on, before its first event.
     """
 
     history: Sequence[Turn]
-    find: Callable[[str, int], Awaitable[Found]]
+    find: Callable[[str, int, ChatModel | None], Awaitable[Found]]
     note: Callable[[Basis], None]
 
 
@@ -96,7 +98,7 @@ def recent(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def _tokens(pair: tuple[Turn, Turn]) -> int:
-    return sum(prompt.estimate_tokens(turn.text) for turn in pair)
+    return sum(estimate_tokens(turn.text) for turn in pair)
 
 
 def template(question: str, passages: Sequence[Passage], *, cite: bool, history: Sequence[Message]) -> Template:
@@ -134,7 +136,8 @@ def filled(made: Template, words: Callable[[Place], str]) -> list[Message]:
 def _said(piece: str | Place, words: Callable[[Place], str]) -> str:
     if isinstance(piece, str):
         return piece
-    return prompt.quoted(words(piece)) if piece.part == "quoted" else words(piece)
+    said = visible(words(piece))
+    return prompt.quoted(said) if piece.part == "quoted" else said
 
 
 def _role(name: str) -> Literal["system", "user", "assistant"]:

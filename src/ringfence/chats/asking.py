@@ -4,13 +4,13 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from ringfence.answers.events import DoneEvent, Event, SourcesEvent
 from ringfence.answers.questions import Stopped, never
-from ringfence.answers.service import Answers
+from ringfence.answers.service import Answers, Way
 from ringfence.answers.talk import Basis, Found, Talk, recent
 from ringfence.chats import queries, records, trace_queries
 from ringfence.chats.events import StartedEvent
@@ -20,10 +20,13 @@ from ringfence.chats.service import chat_not_found, found_message, titled
 from ringfence.chats.writing import Pace, Writing, broken_off, last_of
 from ringfence.db import Database, TenantTx
 from ringfence.errors import Conflict, Invalid, NotFound, RateLimited, Unavailable
+from ringfence.filters import Filter
 from ringfence.ids import AnswerId, ChatId, MessageId, UserId, new_message_id
 from ringfence.limits import Note, unsaid
+from ringfence.models.base import ChatModel
 from ringfence.search.followups import FollowUps
 from ringfence.search.rewrite import MAX_HISTORY, Turn
+from ringfence.search.service import HYBRID
 
 log = structlog.get_logger()
 
@@ -59,11 +62,17 @@ class How:
         resumable: it goes on for a while when its reader is gone.
         note: is told how the limit on questions stands.
         stopped: whether the server stops.
+        model: the name of the one that shall answer; None: as the user has chosen.
+        strict: as of `Way`.
+        chosen: from which documents; None: from all.
     """
 
     resumable: bool = False
     note: Note = unsaid
     stopped: Stopped = never
+    model: str | None = None
+    strict: bool | None = None
+    chosen: Filter | None = None
 
 
 @dataclass(slots=True)
@@ -169,7 +178,7 @@ class Asking:
         """Ask in a chat. The answer is being written when this returns.
 
         Raises:
-            NotFound: `chat_not_found`, `message_not_found`.
+            NotFound: `chat_not_found`, `message_not_found`, `model_not_found`.
             Conflict: `answer_being_written`, the answer that it follows; `chat_full`.
             Invalid: `bad_parent`, it follows no answer or edits no question; or as of `Answers.ask`.
             RateLimited, Unavailable: as of `Answers.ask`. Nothing is kept then.
@@ -210,8 +219,9 @@ class Asking:
     async def _answer(self, user_id: UserId, draft: "_Draft", how: How) -> Writing:
         before = _turns(draft.before)
 
-        async def find(question: str, limit: int) -> Found:
-            asked = await self._follow_ups.find(user_id, question, limit, history=before[-MAX_HISTORY:])
+        async def find(question: str, limit: int, chat: ChatModel | None) -> Found:
+            history, searched = before[-MAX_HISTORY:], replace(HYBRID, chosen=how.chosen)
+            asked = await self._follow_ups.find(user_id, question, limit, history=history, chat=chat, how=searched)
             draft.as_asked = asked.reason
             return asked.query, asked.ranked.passages
 
@@ -222,6 +232,7 @@ class Asking:
             Talk(recent(_turns(draft.before, answered=True)), find, draft.note),
             how.note,
             stopped=lambda: self._closing or how.stopped(),
+            way=Way(strict=how.strict, model=how.model),
         )
         draft.sources = _sources(await anext(events))  # what fails before it leaves nothing behind
         return await self._begin(user_id, draft, events, resumable=how.resumable)

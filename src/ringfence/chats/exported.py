@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from ringfence.answers.events import Verdict
 from ringfence.chats.queries import MessageState, Rating, Role
 from ringfence.chats.records import PassageRecord, Record
 from ringfence.chats.service import Chats
@@ -25,6 +26,14 @@ class CitedWords(_Model):
     page: int
     start: int
     end: int
+
+
+class CheckedSentence(_Model):
+    """A sentence of an answer, characters `start` to `end` of its text, and what its check found."""
+
+    start: int
+    end: int
+    verdict: Verdict
 
 
 class ExportedChat(_Model):
@@ -49,6 +58,7 @@ class ExportedMessage(_Model):
     error_code: str | None
     model: str | None
     citations: list[CitedWords]
+    claims: list[CheckedSentence]
     rating: Rating | None
     comment: str | None
     created_at: datetime

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
 from asyncpg import ForeignKeyViolationError, Record
 from pydantic import TypeAdapter
 
+from ringfence.answers.events import Verdict
 from ringfence.answers.queries import CitedPlace
 from ringfence.db import TenantTx
 from ringfence.errors import Unauthenticated
@@ -49,10 +50,14 @@ _ADD_ANSWER = """
 insert into messages (user_id, chat_id, message_id, parent_id, role, text, state)
 values ($1, $2, $3, $4, 'assistant', '', 'writing')
 """
+_BY_DAY = """
+select user_id, (created_at at time zone 'UTC')::date as day, count(*) as answers from messages
+where user_id = $1 and role = 'assistant' and ($2::timestamptz is null or created_at >= $2) group by user_id, day
+"""
 _SILENT = "interval '30 seconds'"  # without a beat: its process is gone
 _ROW = f"""
-  m.chat_id, m.message_id, m.parent_id, m.role, m.text, m.error_code, m.model, m.citations, m.rating, m.comment,
-  m.created_at, m.ended_at,
+  m.chat_id, m.message_id, m.parent_id, m.role, m.text, m.error_code, m.model, m.citations, m.claims, m.rating,
+  m.comment, m.created_at, m.ended_at,
   case when m.state = 'writing' and m.beat_at < now() - {_SILENT} then 'interrupted' else m.state end as state
 """
 _MESSAGE = f"select {_ROW} from messages m where m.user_id = $1 and m.chat_id = $2 and m.message_id = $3"  # noqa: S608  # constants, as below
@@ -92,7 +97,8 @@ returning user_id, stop, coalesce(followed_at > now() - interval '5 seconds', fa
 _END = """
 update messages set text = coalesce($4::jsonb ->> 'text', text), state = coalesce($4::jsonb ->> 'state', state),
   error_code = $4::jsonb ->> 'error_code', model = $4::jsonb ->> 'model',
-  citations = coalesce($4::jsonb -> 'citations', citations), ended_at = now()
+  citations = coalesce($4::jsonb -> 'citations', citations), claims = coalesce($4::jsonb -> 'claims', claims),
+  ended_at = now()
 where user_id = $1 and chat_id = $2 and message_id = $3 and state = 'writing'
 """
 _STOP = """
@@ -115,6 +121,18 @@ order by m.chat_id, m.message_id limit $4::int
 """  # noqa: S608
 
 _PLACES = TypeAdapter(tuple[CitedPlace, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence of an answer that was checked: where it stands in the answer's text, and what was found."""
+
+    start: int
+    end: int
+    verdict: Verdict
+
+
+_CLAIMS = TypeAdapter(tuple[Claim, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +170,7 @@ class Message:
         text: of an answer all that was written before it ended.
         state: a question's is `done`. `stopped`: by whoever asked; `interrupted`: they left, or the server stopped.
         citations: in the answer's order.
+        claims: its sentences that were checked, in order; known once it has ended.
         ended_at: None while it is written.
         siblings: what stands in the same place, itself among them, oldest first; where a branch was read.
     """
@@ -169,6 +188,7 @@ class Message:
     comment: str | None
     created_at: datetime
     ended_at: datetime | None
+    claims: tuple[Claim, ...] = ()
     siblings: tuple[MessageId, ...] = ()
 
 
@@ -181,6 +201,7 @@ class Ended:
     error_code: str | None = None
     model: str | None = None
     citations: tuple[CitedPlace, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +219,13 @@ def _chat(row: Record) -> Chat:
 def _message(row: Record, siblings: Sequence[MessageId] = ()) -> Message:
     values = {name: row[name] for name in Message.__slots__ if name != "siblings"}
     values["citations"] = _PLACES.validate_json(row["citations"])
+    values["claims"] = _CLAIMS.validate_json(row["claims"])
     return Message(**values, siblings=tuple(siblings))
+
+
+async def answers_by_day(tx: TenantTx, since: datetime | None) -> dict[date, int]:
+    """How many answers there are in the tenant's chats, of each day (UTC) that has any; `since` None: of all days."""
+    return {row["day"]: row["answers"] for row in await tx.fetch(_BY_DAY, tx.user_id, since)}
 
 
 async def add_chat(tx: TenantTx, chat_id: ChatId, title: str | None) -> None:
@@ -295,6 +322,7 @@ async def end(tx: TenantTx, chat_id: ChatId, message_id: MessageId, ended: Ended
         "error_code": ended.error_code,
         "model": ended.model,
         "citations": _PLACES.dump_python(ended.citations, mode="json"),
+        "claims": _CLAIMS.dump_python(ended.claims, mode="json"),
     }
     await tx.execute(_END, tx.user_id, chat_id, message_id, json.dumps(values))
 

@@ -8,6 +8,7 @@ from ringfence.answers import evidence
 from ringfence.answers.events import Citation, Quote, Source, SourcesEvent
 from ringfence.answers.queries import CitedPlace
 from ringfence.answers.talk import Basis, Place, filled
+from ringfence.answers.visible import visible
 from ringfence.chats import trace_queries
 from ringfence.chats.queries import Message
 from ringfence.chats.trace_queries import Pinned, Trace, Words
@@ -101,7 +102,7 @@ def recorded(trace: Trace, left: Left) -> Record:
             return GONE
         # As a prompt has a name: on one line.
         if place.part == "document":
-            return " ".join(one.document.split())
+            return " ".join(visible(one.document).split())
         return one.context if place.part == "context" else one.text
 
     passages = [PassageRecord(pinned, words[pinned.n]) for pinned in trace.passages]

@@ -5,7 +5,7 @@ import binascii
 import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -193,6 +193,11 @@ class Chats:
             if trace is None:
                 raise _no_message()
             return records.recorded(trace, await trace_queries.words(tx, [chat_id], [message_id]))
+
+    async def by_day(self, user_id: UserId, since: datetime) -> dict[date, int]:
+        """How many answers there are, of each day (UTC) that has any."""
+        async with self._db.tenant(user_id) as tx:
+            return await queries.answers_by_day(tx, since)
 
     async def all(self, user_id: UserId) -> AsyncGenerator[list[Chat]]:
         """All of the tenant's chats, in pages, with no connection held between two of them."""

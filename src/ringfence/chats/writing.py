@@ -9,14 +9,14 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import structlog
 
-from ringfence.answers.events import Citation, DoneEvent, ErrorEvent, Event, TokenEvent
+from ringfence.answers.events import Citation, CitationEvent, DoneEvent, ErrorEvent, Event, TokenEvent
 from ringfence.answers.queries import CitedPlace
-from ringfence.chats.queries import Beat, Ended, MessageState
+from ringfence.chats.queries import Beat, Claim, Ended, MessageState
 from ringfence.chats.said import Last, Numbered, Said, Seen
 from ringfence.errors import RingfenceError
 
@@ -193,9 +193,14 @@ class Writing:
             log.exception("answer_defect")
         return ErrorEvent(code="internal", message="Something went wrong inside the engine.")
 
+    def _claims(self) -> tuple[Claim, ...]:
+        checked = [event for _, event in self.said.extras if isinstance(event, CitationEvent)]
+        # In strict mode a verdict comes before its sentence, which an answer that broke off may not have any more.
+        return tuple(Claim(one.start, one.end, one.verdict) for one in checked if one.end <= len(self.said.text))
+
     async def _save(self, last: Last) -> None:
         try:
-            await self._keeper.end(_ended(self.said.text, last, self.why))
+            await self._keeper.end(replace(_ended(self.said.text, last, self.why), claims=self._claims()))
         except RingfenceError as error:
             log.warning("answer_unsaved", code=error.code)
         except Exception:  # a defect: the answer's stream must not break off over it

@@ -129,7 +129,17 @@ def build_app() -> typer.Typer:
         add_completion=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    remotes = (remote.ingest, remote.retry, remote.search, remote.ask, chat, remote.usage, remote.export, remote.mcp)
+    remotes = (
+        remote.ingest,
+        remote.retry,
+        remote.search,
+        remote.ask,
+        chat,
+        remote.models,
+        remote.usage,
+        remote.export,
+        remote.mcp,
+    )
     for command in (run, demo, serve, worker, maintain, migrate, backup, restore, *remotes):
         app.command()(command)
     app.command(name="eval")(evaluate)

@@ -12,22 +12,23 @@ import typer
 from rich.console import Console
 
 from ringfence.cli.logs import quiet_logging
-from ringfence.cli.remote import LOCAL, EmailOption, UrlOption, print_events, signed_in
+from ringfence.cli.remote import LOCAL, EmailOption, ModelOption, UrlOption, print_events, signed_in
 from ringfence.errors import Unavailable
 
 
 def chat(
     *,
     chat_id: Annotated[UUID | None, typer.Option("--chat", help="Go on with this one; unset: begin one.")] = None,
+    model: ModelOption = None,
     url: UrlOption = LOCAL,
     email: EmailOption = None,
 ) -> None:
     """Talk to your documents: a line is a question, and what was said before is understood. Ctrl-D ends it."""
     with quiet_logging():
-        asyncio.run(_converse(chat_id, url, email))
+        asyncio.run(_converse(chat_id, url, email, model))
 
 
-async def _converse(chat_id: UUID | None, url: str, email: str | None) -> None:
+async def _converse(chat_id: UUID | None, url: str, email: str | None, model: str | None) -> None:
     async with AsyncExitStack() as stack:
         client = await signed_in(stack, url, email)
         chat_id = chat_id or (await client.add_chat()).chat_id
@@ -35,7 +36,7 @@ async def _converse(chat_id: UUID | None, url: str, email: str | None) -> None:
             if not (question := line.strip()):
                 continue
             try:
-                await print_events(client.say(chat_id, question), Console(stderr=True), Console())
+                await print_events(client.say(chat_id, question, model=model), Console(stderr=True), Console())
             except Unavailable as error:  # the next question may be answered
                 typer.echo(error.message, err=True)
     typer.echo(f"To go on: ringfence chat --chat {chat_id}", err=True)

@@ -1,7 +1,5 @@
 """`ringfence demo`: the main job once, from the front door, with two tenants."""
 
-import asyncio
-import re
 import secrets
 import tempfile
 from contextlib import AsyncExitStack
@@ -16,12 +14,10 @@ from ringfence.cli.local import Running, everything
 from ringfence.cli.logs import quiet_logging
 from ringfence.cli.remote import print_answer
 from ringfence.client import Client
-from ringfence.errors import NotFound, RingfenceError, Unavailable
+from ringfence.errors import NotFound, RingfenceError
+from ringfence.mail import mailed_code
 from ringfence.samples import Tenant
 from ringfence.settings import Settings
-
-_CODE = re.compile(rb"\b\d{8}\b")
-_MAIL_SECONDS = 60
 
 
 class DemoFailed(RingfenceError):
@@ -65,24 +61,10 @@ async def _show(running: Running, console: Console) -> None:
 async def _sign_up(client: Client, tenant: Tenant, mail_folder: Path, console: Console) -> None:
     email, password = f"{tenant.email}@example.com", secrets.token_urlsafe(16)
     registration = await client.register(email, password)
-    code = await _mailed_code(mail_folder, email)
+    code = await mailed_code(mail_folder, email)
     await client.verify(registration, code)
     await client.sign_in(email, password)
     console.print(f"{email} entered the code {code} from the mail, and is signed in.")
-
-
-async def _mailed_code(folder: Path, email: str, seconds: int = _MAIL_SECONDS) -> str:
-    for _ in range(seconds * 10):
-        if code := await asyncio.to_thread(_code_in, folder, f"To: {email}".encode()):
-            return code
-        await asyncio.sleep(0.1)
-    raise Unavailable("mail_missing", f"No mail with a code came within {seconds} seconds.")
-
-
-def _code_in(folder: Path, recipient: bytes) -> str | None:
-    mails = (path.read_bytes() for path in folder.glob("*.eml"))
-    codes = (_CODE.search(mail) for mail in mails if recipient in mail)
-    return next((code[0].decode() for code in codes if code), None)
 
 
 async def _answered(client: Client, tenant: Tenant, question: str, console: Console) -> None:

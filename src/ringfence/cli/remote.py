@@ -29,6 +29,9 @@ UrlOption = Annotated[str, typer.Option(envvar="RINGFENCE_URL", help="The server
 EmailOption = Annotated[
     str | None, typer.Option(envvar="RINGFENCE_EMAIL", help="Your address there; or set RINGFENCE_TOKEN to an API key.")
 ]
+ModelOption = Annotated[
+    str | None, typer.Option(help="Who answers, as `ringfence models` names them; unset: the one you have chosen.")
+]
 _Opens = Annotated[
     str | None,
     typer.Option(
@@ -103,10 +106,10 @@ def search(
         asyncio.run((_explain if explained else _search)(query, limit, options, url=url, email=email))
 
 
-def ask(question: str, url: UrlOption = LOCAL, email: EmailOption = None) -> None:
+def ask(question: str, url: UrlOption = LOCAL, email: EmailOption = None, *, model: ModelOption = None) -> None:
     """Ask your documents. The answer streams to standard output, its evidence to standard error."""
     with quiet_logging():
-        asyncio.run(_ask(question, url, email))
+        asyncio.run(_ask(question, url, email, model))
 
 
 def export(
@@ -138,6 +141,19 @@ def usage(url: UrlOption = LOCAL, email: EmailOption = None) -> None:
         asyncio.run(_usage(url, email))
 
 
+def models(
+    *,
+    choose: Annotated[
+        str | None, typer.Option(help="Let this one answer from now on; an empty name: the first, whichever it is.")
+    ] = None,
+    url: UrlOption = LOCAL,
+    email: EmailOption = None,
+) -> None:
+    """Show the chat models, their windows and prices (of a million tokens read and written), and the one you have."""
+    with quiet_logging():
+        asyncio.run(_models(choose, url, email))
+
+
 async def signed_in(stack: AsyncExitStack, url: str, email: str | None) -> Client:
     """A client of whoever one is.
 
@@ -159,6 +175,23 @@ async def _usage(url: str, email: str | None) -> None:
         used = await (await signed_in(stack, url, email)).usage()
     for name, one in (("documents", used.documents), ("bytes", used.bytes), ("questions today", used.questions)):
         typer.echo(f"{name}: {one.used} of {'any number' if one.limit is None else one.limit}")
+    for day in used.models:
+        cost = "" if day.cost is None else f", {day.cost:.4f} {day.currency}"
+        tokens = f"{day.prompt_tokens} tokens read, {day.completion_tokens} written"
+        typer.echo(f"{day.day} {day.model}: {day.questions} questions, {tokens}{cost}")
+
+
+async def _models(choose: str | None, url: str, email: str | None) -> None:
+    async with AsyncExitStack() as stack:
+        client = await signed_in(stack, url, email)
+        if choose is not None:
+            await client.choose_model(choose or None)
+        offered = await client.models()
+    chosen = offered.chosen or next((one.name for one in offered.models), None)
+    for one in offered.models:
+        cost = f", {one.price.prompt} and {one.price.completion} {one.price.currency}" if one.price else ""
+        rests = "" if one.answering else ", does not answer at present"
+        typer.echo(f"{'*' if one.name == chosen else ' '} {one.name}: {one.context_tokens} tokens{cost}{rests}")
 
 
 async def _export(file: Path, url: str, email: str | None) -> None:
@@ -226,10 +259,10 @@ def _emphasised(hit: Hit) -> Text:
     return text
 
 
-async def _ask(question: str, url: str, email: str | None) -> None:
+async def _ask(question: str, url: str, email: str | None, model: str | None) -> None:
     async with AsyncExitStack() as stack:
         client = await signed_in(stack, url, email)
-        done = await print_answer(client, question, Console(stderr=True), Console())
+        done = await print_events(client.ask(question, model=model), Console(stderr=True), Console())
     if done.refused:
         raise typer.Exit(1)
 

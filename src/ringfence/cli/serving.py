@@ -20,12 +20,14 @@ from fastapi import FastAPI
 from ringfence.cli.listening import SignalFreeServer, bind, url_of
 from ringfence.cli.monitoring import observed
 from ringfence.http.app import create_app
+from ringfence.keys import Purpose, derive_password
 from ringfence.mail import Mail
 from ringfence.services import (
     mail_folder_transport,
     open_handlers,
     open_maintenance,
     open_services,
+    require_secret,
     require_smtp,
     utc_now,
 )
@@ -111,6 +113,7 @@ async def api(
             cors_origins=settings.cors_origins,
             stopping=stopping,
             mail_folder=mail_folder,
+            demo_password=_demo_password(settings),
         )
         await stack.enter_async_context(tools_at(app, [*settings.cors_origins, settings.public_url]))
         server = Server(_config(settings, app), stopping, settings.shutdown_grace)
@@ -120,6 +123,11 @@ async def api(
         finally:
             server.stop()
             await asyncio.wait([serving])
+
+
+def _demo_password(settings: Settings) -> str | None:
+    """Of the demo's account; None: there is none, since others may come here by a public address."""
+    return None if settings.public_url else derive_password(require_secret(settings), Purpose.DEMO_ACCOUNT)
 
 
 def _config(settings: Settings, app: FastAPI) -> uvicorn.Config:

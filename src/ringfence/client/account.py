@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from ringfence.client.models import UsageInfo
+from ringfence.client.models import ChatModels, UsageInfo
 from ringfence.client.transport import TOKEN_PATH, Connection
 
 
@@ -86,6 +86,14 @@ class AccountCalls(Connection):
     async def usage(self) -> UsageInfo:
         """What the account uses, and how much it may."""
         return UsageInfo.model_validate_json((await self._call("GET", "/api/v1/me/usage")).content)
+
+    async def models(self) -> ChatModels:
+        """The chat models that may be chosen, and which one is."""
+        return ChatModels.model_validate_json((await self._call("GET", "/api/v1/models")).content)
+
+    async def choose_model(self, name: str | None) -> None:
+        """Let a chat model answer from now on, where a question does not say; None: the first one."""
+        await self._call("PUT", "/api/v1/me/model", json={"model": name})
 
 
 def _private(path: Path) -> BinaryIO:

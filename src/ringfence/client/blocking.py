@@ -159,6 +159,8 @@ class SyncClient(_Portal):
     delete_account = _blocking(Client.delete_account)
     export = _blocking(Client.export)
     usage = _blocking(Client.usage)
+    models = _blocking(Client.models)
+    choose_model = _blocking(Client.choose_model)
     upload = _blocking(Client.upload)
     document = _blocking(Client.document)
     page_picture = _blocking(Client.page_picture)

@@ -65,6 +65,7 @@ class ChatCalls(Connection):
         *,
         parent: UUID | None = None,
         edits: UUID | None = None,
+        model: str | None = None,
         patience: float = _PATIENCE,
     ) -> AsyncGenerator[ChatEvent]:
         """Ask in a chat; the answer's events as they come. Leaving them stops the answer.
@@ -76,15 +77,19 @@ class ChatCalls(Connection):
             question: what is asked.
             parent: the answer that it follows; None: the last one of the branch that the chat shows.
             edits: the question in whose place it stands, on a branch of its own.
+            model: the one that answers, as of `models`; None: the one that is chosen.
             patience: seconds in which a lost connection is tried again; 0: not at all.
         """
-        where = {"parent_id": parent, "edits": edits}
-        body = {"question": question} | {name: str(value) for name, value in where.items() if value}
+        more = {"parent_id": parent, "edits": edits, "model": model}
+        body = {"question": question} | {name: str(value) for name, value in more.items() if value}
         return self._answer(chat_id, "messages", body, patience)
 
-    def regenerate(self, chat_id: UUID, message_id: UUID, *, patience: float = _PATIENCE) -> AsyncGenerator[ChatEvent]:
+    def regenerate(
+        self, chat_id: UUID, message_id: UUID, *, model: str | None = None, patience: float = _PATIENCE
+    ) -> AsyncGenerator[ChatEvent]:
         """Have a question answered anew, as `say` does. The message is the question, or an answer of it."""
-        return self._answer(chat_id, f"messages/{message_id}/regenerate", {}, patience)
+        body = {"model": model} if model else {}
+        return self._answer(chat_id, f"messages/{message_id}/regenerate", body, patience)
 
     async def stop(self, chat_id: UUID, message_id: UUID) -> None:
         """Stop an answer that is being written."""

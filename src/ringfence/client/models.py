@@ -1,7 +1,8 @@
 """What a server answers, as the client hands it on. What it does not know of, it leaves out."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
@@ -57,14 +58,62 @@ class Used(BaseModel):
     limit: int | None
 
 
+class ModelDay(BaseModel):
+    """What a chat model took on one day; the cost is None where nobody knew a price."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    day: date
+    model: str
+    requests: int
+    questions: int
+    estimated: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal | None
+    currency: str | None
+
+
 class UsageInfo(BaseModel):
-    """What the account uses: documents, their bytes, and questions today (UTC)."""
+    """What the account uses: documents, their bytes, questions today (UTC), and models in the last 30 days."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     documents: Used
     bytes: Used
     questions: Used
+    models: list[ModelDay] = []
+
+
+class ModelPrice(BaseModel):
+    """For a million tokens of what a model reads, and of what it writes."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    prompt: Decimal
+    completion: Decimal
+    currency: str
+
+
+class ChatModelInfo(BaseModel):
+    """A chat model that may be chosen; one that is not `answering` has failed again and again just now."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    context_tokens: int
+    price: ModelPrice | None
+    answering: bool
+    fall_back: list[str]
+
+
+class ChatModels(BaseModel):
+    """The chat models, the first of which answers where none is `chosen`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    models: list[ChatModelInfo]
+    chosen: str | None
 
 
 class Documents(BaseModel):

@@ -50,12 +50,16 @@ class QuestionCalls(Connection):
         response = await self._call("POST", "/api/v1/search/explain", json=body)
         return SearchExplanation.model_validate_json(response.content)
 
-    async def ask(self, question: str, *, strict: bool | None = None) -> AsyncGenerator[Event]:
+    async def ask(
+        self, question: str, *, strict: bool | None = None, model: str | None = None
+    ) -> AsyncGenerator[Event]:
         """Ask a question; the answer's events as they come.
 
         Strict: each sentence comes once it is checked, behind its `citation` event; unset: as the server has it.
+        Model: the one that answers, as of `models`; unset: the one that is chosen.
         """
-        body = {"question": question} if strict is None else {"question": question, "strict": strict}
+        more = {"strict": strict, "model": model}
+        body = {"question": question} | {name: value for name, value in more.items() if value is not None}
         async with self._open("POST", "/api/v1/answers", json=body) as response:
             async for line in response.aiter_lines():
                 if line.startswith("data:"):

@@ -1,17 +1,19 @@
 """Routes of accounts: register, verify, sign in and out, sessions, me."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from ringfence.accounts.queries import Scope
 from ringfence.accounts.sessions import Device, Tokens
-from ringfence.errors import Invalid, RateLimited, TooLarge, Unavailable
+from ringfence.errors import Invalid, NotFound, RateLimited, TooLarge, Unauthenticated, Unavailable
+from ringfence.http import cookies
 from ringfence.http.contract import PROBLEM, Responses, may
 from ringfence.http.deps import DeviceDep, IdentityDep, LimitedDevice, Reader, ServicesDep
 from ringfence.http.forms import TokenProblem, token_answer, token_problem, token_request
@@ -24,6 +26,7 @@ TOKEN_PATH = f"{router.prefix}/auth/token"
 """Takes forms and answers in OAuth2's words."""
 
 _CODE_SENT = "A code has been sent by mail."
+_FROM_HERE = [Depends(cookies.require_same_origin)]
 _TOKEN_FORM = {
     "requestBody": {
         "required": True,
@@ -93,6 +96,13 @@ class Token(_Model):
     expires_in: int = Field(description="Seconds.", examples=[900])
     refresh_token: str = Field(description="Works once: it is exchanged for the next.")
     scope: str = Field(default=" ".join(sorted(Scope)), description="All there is: a session may do everything.")
+
+
+class SignIn(_Model):
+    """Who signs in in a browser."""
+
+    email: str = Field(max_length=254, examples=["ada@example.com"])
+    password: SecretStr = Field(examples=["a long and private sentence"])
 
 
 class SessionView(_Model):
@@ -165,6 +175,24 @@ async def _granted(asked: dict[str, str], services: Services, device: Device) ->
             raise Invalid("unsupported_grant_type", "The grant types are password and refresh_token.")
         case _:
             raise Invalid("invalid_request", "The form lacks grant_type.")
+
+
+@router.post("/auth/cookie", status_code=204, dependencies=_FROM_HERE, responses=may(403, 429))
+async def sign_in_browser(
+    body: SignIn, request: Request, response: Response, services: ServicesDep, device: DeviceDep
+) -> None:
+    """Sign in a browser: its session is in a cookie that no script can read. From the engine's own pages alone."""
+    password = body.password.get_secret_value()
+    cookies.give(request, response, await services.people.accounts.sign_in_browser(body.email, password, device))
+
+
+@router.delete("/auth/cookie", status_code=204, dependencies=_FROM_HERE, responses=may(403, 429))
+async def sign_out_browser(request: Request, response: Response, services: ServicesDep, device: DeviceDep) -> None:
+    """Sign out a browser: its session ends, if it has not ended yet, and its cookie goes."""
+    cookies.take_back(response)
+    if cookie := cookies.shown_by(request):
+        with suppress(NotFound, Unauthenticated):  # it has ended
+            await services.people.sessions.end(await services.people.sessions.check_cookie(cookie, device), device)
 
 
 @router.post("/auth/sign-out", status_code=204)

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, TypeAdapter
 from ringfence.answers.events import Event, SourcesEvent
 from ringfence.answers.queries import AnswerState
 from ringfence.answers.service import MAX_QUESTION_CHARS, Way
-from ringfence.http.contract import Responses
+from ringfence.http.contract import Responses, may
 from ringfence.http.deps import Asker, NoteDep, Reader, ServicesDep, StoppingDep, Writer
+from ringfence.http.models import WantedModel
 from ringfence.http.streams import AwaitedJson, Streamed, is_json, plain_text, server_sent_event, started
 from ringfence.ids import AnswerId
 
@@ -60,6 +61,7 @@ class Question(BaseModel):
         "`citation` event then comes before its words. Unset: as the installation has it.",
         examples=[True],
     )
+    model: WantedModel = None
 
 
 class CitedPlaceView(BaseModel):
@@ -97,12 +99,13 @@ class AnswerList(BaseModel):
     answers: list[AnswerView]
 
 
-@router.post("", status_code=200, response_model=None, responses=_STREAMS)
+@router.post("", status_code=200, response_model=None, responses=_STREAMS | may(404))
 async def ask(
     body: Question, request: Request, user_id: Asker, services: ServicesDep, stopping: StoppingDep, *, note: NoteDep
 ) -> Response:
     """Ask. `Accept`: `text/plain`, `application/json`, or else server-sent events. The answer is kept."""
-    asked = services.answers.ask(user_id, body.question, note, stopped=stopping.is_set, way=Way(strict=body.strict))
+    way = Way(strict=body.strict, model=body.model)
+    asked = services.answers.ask(user_id, body.question, note, stopped=stopping.is_set, way=way)
     events = await started(asked)
     accepted = request.headers.get("accept", "")
     if "text/plain" in accepted:

@@ -18,6 +18,7 @@ from ringfence.http import (
     chats,
     collections,
     credentials,
+    demo,
     development,
     documents,
     errors,
@@ -25,6 +26,7 @@ from ringfence.http import (
     health,
     leaving,
     library,
+    models,
     pages,
     progress,
     search,
@@ -50,6 +52,7 @@ def create_app(
     cors_origins: Sequence[str] = (),
     stopping: asyncio.Event | None = None,
     mail_folder: Path | None = None,
+    demo_password: str | None = None,
 ) -> FastAPI:
     """Build the application over open services, which must outlive it.
 
@@ -60,6 +63,7 @@ def create_app(
         cors_origins: other sites whose scripts may use the API, with a bearer token (never with cookies).
         stopping: set when open streams have to end.
         mail_folder: development alone: mails lie here, and `/dev/mail` shows them.
+        demo_password: likewise: of an account with sample documents, which the front page offers.
     """
     app = Described(
         title="Ringfence", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
@@ -68,6 +72,7 @@ def create_app(
     app.state.upload_idle = upload_idle
     app.state.stopping = stopping or asyncio.Event()
     errors.install(app)
+    app.exception_handler(404)(web.not_found)
     rooms = (
         health,
         accounts,
@@ -82,17 +87,20 @@ def create_app(
         pages,
         collections,
         search,
+        models,
         answers,
         chats,
         asking,
         evaluations,
         web,
     )
-    for router in (*(room.router for room in rooms), documents.batches, progress.batches, *OPENAI):
+    for router in (*(room.router for room in rooms), documents.batches, progress.batches, web.answers_router, *OPENAI):
         app.include_router(router)
     web.mount(app)
     if mail_folder is not None:
         app.include_router(development.router(mail_folder))
+        if demo_password is not None:
+            app.include_router(demo.router(mail_folder, demo_password))
     app.add_middleware(BodyLimit, max_bytes=body_max_bytes, streamed=_STREAMED)
     app.add_middleware(RequestContext)
     if cors_origins:  # outermost, so that a script can read errors too

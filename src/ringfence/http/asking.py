@@ -13,11 +13,14 @@ from ringfence.chats.asking import Ask, How
 from ringfence.chats.events import ChatEvent, StartedEvent
 from ringfence.chats.said import Numbered, Seen
 from ringfence.chats.writing import Writing
+from ringfence.filters import FilterForm
 from ringfence.http.chats import view
 from ringfence.http.contract import Responses, may
 from ringfence.http.deps import Asker, NoteDep, ServicesDep, StoppingDep
+from ringfence.http.models import WantedModel
 from ringfence.http.streams import AwaitedJson, EventStream, farewell, is_json, plain_text, server_sent_event, started
 from ringfence.ids import ChatId, MessageId, UserId
+from ringfence.limits import Note
 from ringfence.services import Services
 
 router = APIRouter(prefix="/api/v1/chats", tags=["chats"])
@@ -60,12 +63,27 @@ class _Model(BaseModel):
 
 
 class _Answering(_Model):
+    strict: StrictBool | None = Field(
+        default=None,
+        description="Whether each sentence is held back until it is checked against the passages that it cites. Unset: "
+        "as the installation has it.",
+        examples=[True],
+    )
+    filter: FilterForm | None = Field(
+        default=None, description="Answer from these documents alone.", examples=[{"tags": ["contract"]}]
+    )
     resumable: StrictBool = Field(
         default=False,
         description="If the connection is lost, the answer is written on for some seconds, in which "
         "`…/stream` takes it up again; otherwise it ends with the connection.",
         examples=[True],
     )
+    model: WantedModel = None
+
+    def how(self, note: Note, stopping: asyncio.Event) -> How:
+        """The same for the service."""
+        chosen = self.filter.chosen() if self.filter else None
+        return How(self.resumable, note, stopping.is_set, self.model, self.strict, chosen)
 
 
 class ChatQuestion(_Answering):
@@ -139,8 +157,7 @@ async def ask(
         MessageId(body.parent_id) if body.parent_id else None,
         MessageId(body.edits) if body.edits else None,
     )
-    how = How(body.resumable, note, stopping.is_set)
-    writing = await services.asking.ask(user_id, ChatId(chat_id), question, how)
+    writing = await services.asking.ask(user_id, ChatId(chat_id), question, body.how(note, stopping))
     return _answer(request, services, user_id, writing, stopping)
 
 
@@ -162,7 +179,7 @@ async def regenerate(
     note: NoteDep,
 ) -> Response:
     """Answer a question anew, beside the answers that it has."""
-    how = How(body.resumable, note, stopping.is_set)
+    how = body.how(note, stopping)
     writing = await services.asking.regenerate(user_id, ChatId(chat_id), MessageId(message_id), how)
     return _answer(request, services, user_id, writing, stopping)
 

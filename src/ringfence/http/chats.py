@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ringfence.answers.events import Verdict
 from ringfence.answers.queries import CitedPlace
 from ringfence.chats.queries import Listed, Message, MessageState, Rating, Role
 from ringfence.chats.records import Left, PassageRecord, Record, cited
@@ -94,6 +95,14 @@ class MessageCitation(_Model):
     quote: str | None = Field(examples=["The notice period is six weeks to the end of a quarter."])
 
 
+class ClaimView(_Model):
+    """A sentence of an answer that was checked against the passages."""
+
+    start: int = Field(description="Its first character in the answer's text, in Unicode's.", examples=[0])
+    end: int = Field(description="Behind its last.", examples=[31])
+    verdict: Verdict
+
+
 class MessageView(_Model):
     """A question or an answer."""
 
@@ -109,6 +118,7 @@ class MessageView(_Model):
     error_code: str | None = Field(description="Why it failed, for programs.", examples=["model_silent"])
     model: str | None = Field(description="Who wrote it, where it came to its end.")
     citations: list[MessageCitation]
+    claims: list[ClaimView] = Field(description="Its sentences that were checked, once it has ended.")
     rating: Rating | None
     comment: str | None
     created_at: datetime
@@ -181,9 +191,10 @@ class TraceView(_Model):
 
 def view(message: Message, left: Left) -> MessageView:
     """A message as it is shown."""
-    values = {name: getattr(message, name) for name in MessageView.model_fields if name != "citations"}
-    citations = [_citation(place, words) for place, words in cited(message, left)]
-    return MessageView(**{**values, "siblings": list(message.siblings), "citations": citations})
+    values = {name: getattr(message, name) for name in MessageView.model_fields}
+    values["citations"] = [_citation(place, words) for place, words in cited(message, left)]
+    values["claims"] = [ClaimView.model_validate(claim) for claim in message.claims]
+    return MessageView(**values | {"siblings": list(message.siblings)})
 
 
 def _citation(place: CitedPlace, words: Words | None) -> MessageCitation:

@@ -14,16 +14,20 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from ringfence.accounts.api_keys import PREFIX
-from ringfence.accounts.queries import Scope
+from ringfence.accounts.queries import Account, Scope
 from ringfence.accounts.sessions import Device
 from ringfence.errors import Forbidden, Unauthenticated
+from ringfence.http import cookies
 from ringfence.ids import DocumentId, Identity, UserId
 from ringfence.limits import Note
 from ringfence.services import Services
 
 _bearer = HTTPBearer(
     scheme_name="bearer",
-    description="A session's access token (`/api/v1/auth/token`), or an API key.",
+    description=(
+        "A session's access token (`/api/v1/auth/token`), or an API key. Under `/api/v1` the engine's own pages show a "
+        "session's cookie (`/api/v1/auth/cookie`) instead."
+    ),
     auto_error=False,
 )
 
@@ -63,27 +67,76 @@ def get_note(request: Request) -> Note:
     return cast("Note", request.state.standings.append)  # Starlette's state is untyped
 
 
+def get_device(request: Request) -> Device:
+    """From where the request comes, for its owner's eyes."""
+    address = request.client.host if request.client else ""
+    return Device(address, request.headers.get("user-agent", ""))
+
+
+async def get_cookie_holder(
+    request: Request,
+    services: Annotated[Services, Depends(get_services)],
+    note: Annotated[Note, Depends(get_note)],
+    device: Annotated[Device, Depends(get_device)],
+) -> Identity | None:
+    """Who shows a session's cookie, where cookies count and no token is shown.
+
+    Raises:
+        Forbidden: `cross_site_request`.
+        Unauthenticated: `session_ended`.
+        RateLimited: `too_many_requests`.
+    """
+    cookie = cookies.shown_by(request)
+    if cookie is None or "authorization" in request.headers or not request.url.path.startswith(cookies.PATH):
+        return None
+    cookies.require_same_origin(request)
+    return await services.people.sessions.check_cookie(cookie, device, note)
+
+
+async def get_visitor(
+    request: Request,
+    services: Annotated[Services, Depends(get_services)],
+    note: Annotated[Note, Depends(get_note)],
+    device: Annotated[Device, Depends(get_device)],
+) -> Account | None:
+    """Whose browser asks for a page; None if it is signed in to no account."""
+    cookie = cookies.shown_by(request)
+    if cookie is None:
+        return None
+    try:
+        identity = await services.people.sessions.check_cookie(cookie, device, note)
+        return await services.people.accounts.me(identity.user_id)
+    except Unauthenticated:
+        return None
+
+
 async def get_caller(
     services: Annotated[Services, Depends(get_services)],
     note: Annotated[Note, Depends(get_note)],
     shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    holder: Annotated[Identity | None, Depends(get_cookie_holder)] = None,
 ) -> Caller:
-    """Who shows a token: of a session, or an API key.
+    """Who shows a token, of a session, or an API key; or a session's cookie.
 
     Raises:
         Unauthenticated: no token, one that does not verify, or one whose session has ended.
         RateLimited: `too_many_requests`.
     """
-    if shown is None:
+    if holder is not None:
+        caller = _within(holder)
+    elif shown is None:
         raise Unauthenticated("no_token", "Sign in first: this needs an access token.")
-    if shown.credentials.startswith(PREFIX):
+    elif shown.credentials.startswith(PREFIX):
         grant = await services.people.api_keys.authenticate(shown.credentials, note)
         caller = Caller(grant.user_id, grant.scopes, None)
     else:
-        identity = await services.people.sessions.check(shown.credentials, note)
-        caller = Caller(identity.user_id, frozenset(Scope), identity)
+        caller = _within(await services.people.sessions.check(shown.credentials, note))
     structlog.contextvars.bind_contextvars(user_id=str(caller.user_id))
     return caller
+
+
+def _within(identity: Identity) -> Caller:
+    return Caller(identity.user_id, frozenset(Scope), identity)
 
 
 async def get_user(needed: SecurityScopes, caller: Annotated[Caller, Depends(get_caller)]) -> UserId:
@@ -118,12 +171,6 @@ async def get_identity(caller: Annotated[Caller, Depends(get_caller)]) -> Identi
     return caller.session
 
 
-def get_device(request: Request) -> Device:
-    """From where the request comes, for its owner's eyes."""
-    address = request.client.host if request.client else ""
-    return Device(address, request.headers.get("user-agent", ""))
-
-
 async def limit_network(
     services: Annotated[Services, Depends(get_services)],
     device: Annotated[Device, Depends(get_device)],
@@ -148,6 +195,7 @@ type ServicesDep = Annotated[Services, Depends(get_services)]
 type StoppingDep = Annotated[asyncio.Event, Depends(get_stopping)]
 type UploadIdle = Annotated[float, Depends(get_upload_idle)]
 type DeviceDep = Annotated[Device, Depends(get_device)]
+type VisitorDep = Annotated[Account | None, Depends(get_visitor)]
 type LimitedDevice = Annotated[Device, Depends(limit_network)]
 type CallerDep = Annotated[Caller, Depends(get_caller)]
 type NoteDep = Annotated[Note, Depends(get_note)]

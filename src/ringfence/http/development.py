@@ -31,7 +31,7 @@ def router(mail_folder: Path) -> APIRouter:
     Args:
         mail_folder: where `.eml` files lie; it may not exist yet.
     """
-    routes = APIRouter(prefix="/dev", include_in_schema=False, dependencies=[Depends(_require_loopback)])
+    routes = APIRouter(prefix="/dev", include_in_schema=False, dependencies=[Depends(require_loopback)])
 
     @routes.get("/mail", name=web.MAIL_ROUTE)
     def mail(request: Request) -> HTMLResponse:  # no coroutine: it reads files, so it runs in a thread
@@ -40,7 +40,7 @@ def router(mail_folder: Path) -> APIRouter:
     return routes
 
 
-def _require_loopback(request: Request) -> None:
+def require_loopback(request: Request) -> None:
     """Refuse a request that names another host: a hostile site may point its own name here (DNS rebinding)."""
     hosts = request.headers.getlist("host")
     if len(hosts) != 1 or not _LOOPBACK.fullmatch(hosts[0]):

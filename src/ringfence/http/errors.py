@@ -47,6 +47,7 @@ STATUS = {
 OPENAI = "/v1/"
 """What is below this path speaks OpenAI's protocol."""
 
+_WAIT = 5.0  # seconds, where nobody knows better
 _MEMBERS = ("quota", "limit", "used")
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _SERVERS = 500  # from this status on it is the server's fault
@@ -139,7 +140,7 @@ def headers_of(error: RingfenceError) -> dict[str, str]:
     """What an answer says of an error beside its body."""
     match error:
         case Unavailable():
-            return {"Retry-After": "5"}
+            return {"Retry-After": str(math.ceil(_WAIT if error.retry_after is None else error.retry_after))}
         case RateLimited():  # RFC 9110, 10.2.3, and draft-ietf-httpapi-ratelimit-headers-10
             wait = str(math.ceil(error.retry_after))
             name = error.policy.partition(";")[0]
@@ -156,7 +157,7 @@ def install(app: FastAPI) -> None:
     """Let every error leave as a problem document."""
     app.exception_handler(RingfenceError)(_engine_error)
     app.exception_handler(RequestValidationError)(_validation_error)
-    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(HTTPException)(http_error)
 
 
 async def _engine_error(request: Request, error: RingfenceError) -> JSONResponse:
@@ -183,7 +184,8 @@ def _unserved(errors: Sequence[Any]) -> JSONResponse:
     return JSONResponse(said.model_dump(), status)
 
 
-async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+    """What the framework refuses: an unknown path, another method."""
     if isinstance(error.__cause__, RingfenceError):  # FastAPI wraps what is raised while it reads a body
         return problem_of(error.__cause__, request.scope["path"])
     code, headers = HTTPStatus(error.status_code).name.lower(), dict(error.headers or {})

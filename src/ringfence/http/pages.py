@@ -11,7 +11,7 @@ from ringfence.documents.looking import MAX_WORDS
 from ringfence.documents.parsing.sandbox import View
 from ringfence.documents.passwords import MAX_BYTES
 from ringfence.documents.queries import Document
-from ringfence.errors import Invalid
+from ringfence.errors import Invalid, NotFound
 from ringfence.http.contract import Responses, may
 from ringfence.http.deps import NamedDocument, Reader, ServicesDep
 from ringfence.http.files import has_it
@@ -47,6 +47,8 @@ class Rect(BaseModel):
     y0: float = Field(examples=[91.5])
     x1: float = Field(examples=[288.3])
     y1: float = Field(examples=[105.2])
+    start: int = Field(description="Of the line's words: the first character in the page's text.", examples=[118])
+    end: int = Field(description="Behind the last one.", examples=[149])
 
 
 class Rects(BaseModel):
@@ -80,6 +82,25 @@ async def rects(
     seen = await services.looking.look(user_id, document, View(page, None, start, end), _plain(password))
     boxes = [Rect.model_validate(box) for box in seen.boxes]
     return Rects(page=page, width=seen.width, height=seen.height, text=seen.text, rects=boxes)
+
+
+class PageTextView(BaseModel):
+    """What was read on a page; a citation's `start` and `end` count its characters."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    page: int = Field(examples=[3])
+    start: int = Field(description="Of the page's text, where `text` begins: what is before it is blank.", examples=[0])
+    text: str = Field(examples=["The notice period is six weeks."])
+
+
+@router.get("/{document_id}/pages/{page}/text")
+async def text(document_id: NamedDocument, page: PageNumber, user_id: Reader, services: ServicesDep) -> PageTextView:
+    """What was read on a page, of a document of any kind that is ready. Where a gap was not kept, blanks stand."""
+    document = await services.library.get(user_id, document_id)
+    if page > (document.pages or 0):
+        raise NotFound("page_not_found", "The document has no such page.")
+    return PageTextView.model_validate(await services.search.page(user_id, document_id, page))
 
 
 @router.get("/{document_id}/pages/{page}.png", response_class=Response, responses=_PICTURE | may(400, 409, 413, 415))

@@ -220,11 +220,12 @@ async def search(
     body: SearchQuery, user_id: Reader, caller: CallerDep, services: ServicesDep, note: NoteDep
 ) -> SearchResults:
     """Find the passages that bear on a query. Nothing is kept; only what the chat model helps with is counted."""
-    history = [Turn(turn.role, turn.text) for turn in body.history]
+    history, chat = [Turn(turn.role, turn.text) for turn in body.history], None
     if history or body.paraphrases:
         require(caller, Scope.ASK)
         checked(body.query)
         await services.questions.spend(user_id, note)
+        chat = await services.models.aside(user_id)
     asked = await services.follow_ups.find(
         user_id,
         body.query,
@@ -232,6 +233,7 @@ async def search(
         body.document_ids,
         history=history,
         paraphrases=body.paraphrases,
+        chat=chat,
         how=body.how(),
     )
     return _results(body, asked)

@@ -7,17 +7,18 @@ text of a prompt, of an answer or of the server: servers echo what they were sen
 import asyncio
 import json
 import ssl
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from urllib.request import getproxies
 
 import httpx2
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from ringfence.errors import Invalid, SetupError, Unavailable
+from ringfence.errors import Invalid, RingfenceError, SetupError, Unavailable
 from ringfence.models.base import Spent, Usage, Vectors
+from ringfence.models.direct import Direct
 
 MAX_LINE_BYTES = 2**20
 """Longest line of a streamed answer; a token takes some hundred bytes."""
@@ -63,6 +64,9 @@ class Piece:
     usage: Usage | None = None
 
 
+type Read = Callable[[], Awaitable[bytes | None]]
+"""The next bytes of an answer, None at its end."""
+
 type Parse = Callable[[bytes], Piece | None]
 """Reads one line, without its line break; None where it brings no token and no end (a blank or keep-alive line)."""
 
@@ -93,6 +97,8 @@ class ModelServer:
         self._timeouts = timeouts or Timeouts()
         url = _checked_url(base_url)
         loopback = _is_loopback(url.host)
+        plain = url.scheme == "http" and transport is None and (loopback or not getproxies())
+        self._direct = Direct(self._timeouts.connect) if plain else None
         self._client = httpx2.AsyncClient(
             base_url=url,
             # Answers are read as raw bytes, so they must come uncompressed.
@@ -110,6 +116,8 @@ class ModelServer:
 
     async def close(self) -> None:
         """Close all connections, those of running requests too."""
+        if self._direct:
+            self._direct.close()
         await self._client.aclose()
 
     async def post(self, path: str, body: Mapping[str, object]) -> bytes:
@@ -121,8 +129,8 @@ class ModelServer:
         """
         watch = _Watch(self._timeouts)
         received = bytearray()
-        async with self._open(path, body, watch) as chunks:
-            while (chunk := await watch.next_chunk(chunks)) is not None:
+        async with self._open(path, body, watch) as read:
+            while (chunk := await watch.wait(read())) is not None:
                 received += chunk
                 if len(received) > MAX_BODY_BYTES:
                     raise malformed()
@@ -142,31 +150,46 @@ class ModelServer:
         """
         watch = _Watch(self._timeouts)
         reader = _Reader(parse, spent)
-        async with self._open(path, body, watch) as chunks:
-            while (chunk := await watch.next_chunk(chunks)) is not None:
-                for piece in reader.read(chunk):
+        opened = self._open_direct if self._direct else self._open
+        async with opened(path, body, watch) as read:
+            while (chunk := await watch.wait(read())) is not None:
+                said = reader.read(chunk)
+                if said.news:
                     watch.token()
-                    if piece.text:
-                        yield piece.text
-                    if piece.last:
-                        await _drain(chunks, reader)
-                        return
+                if said.text:
+                    yield said.text
+                if said.error:
+                    raise said.error
+                if said.last:
+                    await _drain(read, reader)
+                    return
         raise _broke_off()
 
     @asynccontextmanager
-    async def _open(
-        self, path: str, body: Mapping[str, object], watch: "_Watch"
-    ) -> AsyncGenerator[AsyncGenerator[bytes]]:
-        """The raw chunks of a successful answer. Leaving closes it, and its connection too unless it was read whole."""
-        # Escaped to ASCII: lone surrogates have no UTF-8, and it is the server that should judge them.
-        request = self._client.build_request("POST", path, content=json.dumps(body).encode())
-        response = await watch.wait(self._client.send(request, stream=True))
+    async def _open(self, path: str, body: Mapping[str, object], watch: "_Watch") -> AsyncGenerator[Read]:
+        """Reads a successful answer's raw chunks. Leaving closes it, and its connection unless it was read whole."""
+        response = await watch.wait(self._client.send(self._request(path, body), stream=True))
         try:
-            _check_status(response.status_code)
+            _check_status(response.status_code, response.headers)
             async with aclosing(response.aiter_raw()) as chunks:
-                yield chunks
+                yield lambda: anext(chunks, None)
         finally:
             await response.aclose()
+
+    @asynccontextmanager
+    async def _open_direct(self, path: str, body: Mapping[str, object], watch: "_Watch") -> AsyncGenerator[Read]:
+        """The same, with nothing between the socket and us."""
+        assert self._direct  # noqa: S101  # as its caller has seen
+        exchange = await watch.wait(self._direct.open(self._request(path, body)))
+        try:
+            _check_status(exchange.status, exchange.headers)
+            yield exchange.read
+        finally:
+            self._direct.let_go(exchange)
+
+    def _request(self, path: str, body: Mapping[str, object]) -> httpx2.Request:
+        # Escaped to ASCII: lone surrogates have no UTF-8, and it is the server that should judge them.
+        return self._client.build_request("POST", path, content=json.dumps(body).encode())
 
 
 class LineSplitter:
@@ -187,6 +210,16 @@ class LineSplitter:
         return [line.removesuffix(b"\r") for line in lines]
 
 
+@dataclass(slots=True)
+class _Said:
+    """What a chunk of an answer brings: text, or news without one; the end; what is wrong behind that text."""
+
+    text: str = ""
+    news: bool = False
+    last: bool = False
+    error: RingfenceError | None = None
+
+
 class _Reader:
     """Reads the lines of one answer, and tells on what it took, which may come behind the last of the pieces."""
 
@@ -196,15 +229,24 @@ class _Reader:
         self._lines = LineSplitter()
         self._unread: list[bytes] = []
 
-    def read(self, chunk: bytes) -> Iterator[Piece]:
-        """The pieces in the lines that `chunk` completes, and in those that were left when nobody took the next one."""
-        self._unread += self._lines.split(chunk)
-        while self._unread:
-            piece = self._parse(self._unread.pop(0))
-            if piece is not None:
-                if piece.usage and self._spent:
-                    self._spent(piece.usage)
-                yield piece
+    def read(self, chunk: bytes) -> _Said:
+        """What the lines say that `chunk` completes, as one, to the answer's end; what is behind comes next."""
+        said = _Said()
+        try:
+            self._unread += self._lines.split(chunk)
+            while self._unread and not said.last:
+                self._take(self._parse(self._unread.pop(0)), said)
+        except RingfenceError as error:
+            said.error = error
+        return said
+
+    def _take(self, piece: Piece | None, said: _Said) -> None:
+        if piece is None:
+            return
+        if piece.usage and self._spent:
+            self._spent(piece.usage)
+        said.text += piece.text
+        said.news, said.last = True, piece.last
 
 
 class _Watch:
@@ -220,14 +262,6 @@ class _Watch:
     def token(self) -> None:
         """A token came: the next may take `between_tokens`, from when we wait for it (not while our caller is busy)."""
         self._heard = True
-
-    async def next_chunk(self, chunks: AsyncGenerator[bytes]) -> bytes | None:
-        """The next bytes, None at the end.
-
-        Raises:
-            Unavailable: a limit passed, or the connection broke.
-        """
-        return await self.wait(anext(chunks, None))
 
     async def wait[T](self, step: Awaitable[T]) -> T:
         """The result of `step`, unless a limit passes first or the connection fails.
@@ -260,14 +294,14 @@ def _translated(error: httpx2.HTTPError) -> Unavailable:
             return _broke_off()
 
 
-def _check_status(status: int) -> None:
+def _check_status(status: int, headers: Mapping[str, str]) -> None:
     """Raise what an HTTP status other than success means."""
     if status in _UNAUTHORIZED:
         raise Unavailable(
             "model_credentials", f"The model server refuses this installation's credentials (HTTP {status})."
         )
     if status in _BUSY:
-        raise _busy()
+        raise _busy(_seconds(headers.get("retry-after", "")))
     if status == _NOT_FOUND:  # not pulled yet, or its name is mistyped: an operator's to mend, so work waits
         raise Unavailable("model_missing", "The model server does not have the model that is set up.")
     if httpx2.codes.is_client_error(status) and status != _REQUEST_TIMEOUT:
@@ -276,8 +310,13 @@ def _check_status(status: int) -> None:
         raise model_error(f"HTTP {status}")
 
 
-def _busy() -> Unavailable:
-    return Unavailable("model_busy", "The model server has too much to do.")
+def _seconds(told: str) -> float | None:
+    """What `Retry-After` says in seconds; where it names a date, which model servers don't, nobody knows."""
+    return float(told) if told.isascii() and told.isdigit() else None
+
+
+def _busy(retry_after: float | None = None) -> Unavailable:
+    return Unavailable("model_busy", "The model server has too much to do.", retry_after=retry_after)
 
 
 def _broke_off() -> Unavailable:
@@ -307,13 +346,13 @@ def parse_json[M: BaseModel](kind: type[M], data: bytes) -> M:
         raise malformed() from None
 
 
-async def _drain(chunks: AsyncGenerator[bytes], reader: _Reader) -> None:
-    """Read what ends a finished answer, so that its connection can be used again: its cost, and a few bytes more."""
-    with suppress(TimeoutError, httpx2.HTTPError, Unavailable):
+async def _drain(read: Read, reader: _Reader) -> None:
+    """Read what ends a finished answer: its cost, and a few bytes more, behind which a connection can be used again."""
+    with suppress(TimeoutError, httpx2.HTTPError):
         async with asyncio.timeout(DRAIN_SECONDS):
-            deque(reader.read(b""), maxlen=0)
-            async for chunk in chunks:
-                deque(reader.read(chunk), maxlen=0)
+            said = reader.read(b"")
+            while not said.error and (chunk := await read()) is not None:
+                said = reader.read(chunk)
 
 
 def _checked_url(base_url: str) -> httpx2.URL:

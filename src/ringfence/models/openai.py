@@ -5,11 +5,13 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 
 import httpx2
 from pydantic import BaseModel, Field, ValidationError
 
+from ringfence.errors import Invalid
 from ringfence.models.base import Message, Spent, Usage, Vectors
 from ringfence.models.batches import Batches, BatchLimits
 from ringfence.models.http import (
@@ -91,6 +93,7 @@ class OpenAIChat:
         self._model = model
         self._context_tokens = context_tokens
         self._options = {} if temperature is None else {"temperature": temperature}
+        self._counts: bool | None = None  # whether the server takes the field that asks for the tokens; None: not known
 
     @property
     def name(self) -> str:
@@ -107,7 +110,8 @@ class OpenAIChat:
     ) -> AsyncGenerator[str]:
         """Yield the answer's pieces as they come. Closing the generator closes the connection to the model.
 
-        The server is asked for what the answer takes where somebody wants to know: not all of them know the field.
+        The server is asked for what the answer takes where somebody wants to know. Some reject the field: once that is
+        found out, it is left away.
 
         Raises (from the iteration):
             Unavailable: the model is down, silent beyond its time limits, or broke off.
@@ -118,10 +122,33 @@ class OpenAIChat:
             "messages": [asdict(message) for message in messages],
             "stream": True,
             "max_tokens": max_tokens,
-            **({"stream_options": {"include_usage": True}} if spent else {}),
             **self._options,
         }
+        if spent is None or self._counts is False:
+            return self._sent(body, spent)
+        counted = {**body, "stream_options": {"include_usage": True}}
+        return self._sent(counted, spent) if self._counts else self._found_out(counted, body, spent)
+
+    def _sent(self, body: dict[str, object], spent: Spent | None) -> AsyncGenerator[str]:
         return self._server.stream("/chat/completions", body, _EventReader().read_line, spent)
+
+    async def _found_out(
+        self, counted: dict[str, object], plain: dict[str, object], spent: Spent
+    ) -> AsyncGenerator[str]:
+        """The answer to the first of both that the server takes."""
+        counts = True
+        while True:
+            try:
+                async with aclosing(self._sent(counted if counts else plain, spent)) as pieces:
+                    async for piece in pieces:
+                        self._counts = counts
+                        yield piece
+            except Invalid:  # comes before the first piece
+                if not counts:
+                    raise
+                counts = False
+            else:
+                return
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -165,6 +192,8 @@ def _read_event(data: bytes) -> Piece | None:
 
 
 def _usage(told: object) -> Usage | None:
+    if told is None:  # as with each token but the last
+        return None
     try:
         usage = _Usage.model_validate(told)
     except ValidationError:

@@ -21,7 +21,14 @@ from ringfence.errors import SetupError
 ASCII_PER_TOKEN = 3
 """Characters of ASCII to a token where that is only estimated, low, so that little is cut off."""
 
+# Bytes of UTF-8 to a token: about 4 in English, 3 to 4 in other scripts; low, so that a budget is kept.
+_BYTES_PER_TOKEN = 3.5
 _LONGEST_WORD = 40  # characters; what is longer is looked into, and not remembered
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a text has for a chat model, rather too many than too few."""
+    return int(len(text.encode(errors="surrogatepass")) / _BYTES_PER_TOKEN) + 1
 
 
 class Marks:

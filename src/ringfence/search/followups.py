@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ringfence.errors import Invalid
 from ringfence.ids import UserId
+from ringfence.models.base import ChatModel
 from ringfence.search.queries import Passage
 from ringfence.search.rerank import Ranked
 from ringfence.search.rewrite import MAX_HISTORY, MAX_PARAPHRASES, Rewriting, Turn, fused
@@ -34,9 +35,15 @@ class Asked:
 class FollowUps:
     """Finds passages for a question that a conversation has led to."""
 
-    def __init__(self, search: Search, rewriting: Rewriting) -> None:
+    def __init__(self, search: Search, *, timeout: float) -> None:
+        """Take what it is made of.
+
+        Args:
+            search: finds passages.
+            timeout: seconds that a search waits for the model, for each of the two things that it may do.
+        """
         self._search = search
-        self._rewriting = rewriting
+        self._timeout = timeout
 
     async def find(
         self,
@@ -47,6 +54,7 @@ class FollowUps:
         *,
         history: Sequence[Turn] = (),
         paraphrases: int = 0,
+        chat: ChatModel | None = None,
         how: How = HYBRID,
     ) -> Asked:
         """The tenant's best passages for a question.
@@ -58,6 +66,7 @@ class FollowUps:
             documents: only in these.
             history: what was said before, oldest first, up to `MAX_HISTORY` turns.
             paraphrases: how many other wordings are looked for, too, up to `MAX_PARAPHRASES`.
+            chat: the model that helps; without one, nothing is rewritten.
             how: as of `Search.find`.
 
         Raises:
@@ -71,8 +80,9 @@ class FollowUps:
             or not all(is_text(turn.text) for turn in history)
         ):
             raise Invalid("bad_query", f"A query has up to {MAX_HISTORY} turns of text before it.")
-        rewritten = await self._rewriting.standalone(question, history)
-        wordings = await self._rewriting.wordings(rewritten.query, paraphrases)
+        rewriting = Rewriting(chat, timeout=self._timeout)
+        rewritten = await rewriting.standalone(question, history)
+        wordings = await rewriting.wordings(rewritten.query, paraphrases)
         if wordings:
             ranked = await self._found(user_id, [rewritten.query, *wordings], limit, documents, how)
         else:

@@ -1,7 +1,7 @@
 """Passages with the chunks around them: merged, without what those overlap in."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from uuid import UUID
 
@@ -62,6 +62,24 @@ def joined(chunks: Sequence[Chunk]) -> tuple[str, tuple[tuple[int, int, int], ..
             slices[at] += text[spans[at][2] - start :]
             spans[at] = (page, spans[at][1], end)
     return _JOINT.join(slices), tuple(spans)
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """What was read on a page (from 1): `text` begins at character `start` of the page's, blanks are before it."""
+
+    page: int
+    start: int
+    text: str
+
+
+def page_text(chunks: Sequence[Chunk], page: int) -> PageText:
+    """A page's text from the chunks that touch it. Between two that don't meet are blanks, which no chunk keeps."""
+    text, first = "", 0
+    for _, start, _, piece in (one for chunk in chunks for one in _pieces(chunk) if one[0] == page):
+        first = first if text else start
+        text += "\n" * (start - first - len(text)) + piece[max(first + len(text) - start, 0) :]
+    return PageText(page, first, text)
 
 
 def _pieces(chunk: Chunk) -> Iterator[tuple[int, int, int, str]]:

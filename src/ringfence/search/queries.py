@@ -48,6 +48,14 @@ from documents d join chunks c on c.user_id = $1 and c.document_id = d.document_
 where d.user_id = $1 and d.document_id = $2 and d.state = 'ready' and d.deleted_at is null
 order by c.number limit $4::int
 """
+_OF_PAGE = """
+select c.user_id, c.document_id, c.number, c.text, c.spans, c.context
+from documents d join chunks c on c.user_id = $1 and c.document_id = d.document_id
+  and c.number between d.first_chunk and d.first_chunk + d.chunks - 1
+where d.user_id = $1 and d.document_id = $2 and d.state = 'ready' and d.deleted_at is null
+  and $3::int = any (array(select c.spans[i] from generate_series(1, cardinality(c.spans), 3) i))
+order by c.number
+"""
 _MOVED = "RF001"  # of migrations/0048_live_models.sql
 _WAY = "select dense_way($1, $2, $3, $4)"
 _VECTORS = "select user_id, count(*) as vectors from embeddings where user_id = $1 and model_id = $2 group by user_id"
@@ -205,6 +213,11 @@ async def around(tx: TenantTx, windows: Sequence[tuple[UUID, int, int]]) -> list
 async def chunks_from(tx: TenantTx, document_id: DocumentId, first: int, limit: int) -> list[Chunk]:
     """The live chunks of a document from a number on, in order; from 0 on, from its beginning."""
     return _chunks(await tx.fetch(_FROM, tx.user_id, document_id, first, limit))
+
+
+async def chunks_of_page(tx: TenantTx, document_id: DocumentId, page: int) -> list[Chunk]:
+    """The live chunks of a document that touch a page, in order."""
+    return _chunks(await tx.fetch(_OF_PAGE, tx.user_id, document_id, page))
 
 
 def _chunks(rows: Sequence[Record]) -> list[Chunk]:

@@ -13,6 +13,7 @@ import structlog
 
 from ringfence.errors import RingfenceError, Unavailable
 from ringfence.models.base import Reranker
+from ringfence.models.breaker import Breaker
 from ringfence.search.queries import Passage
 from ringfence.telemetry.metrics import RERANKS, RETRIEVAL_SECONDS
 from ringfence.telemetry.traces import tracing
@@ -67,7 +68,7 @@ class Reranking:
         self._reranker = reranker
         self._candidates = candidates
         self._timeout = timeout
-        self._breaker = _Breaker(pause, clock)
+        self._breaker = Breaker(failures=_FAILURES, pause=pause, clock=clock)
 
     @property
     def on(self) -> bool:
@@ -98,50 +99,28 @@ class Reranking:
         return Ranked(tuple(ranked[:limit]), tuple(scores[n] for n in order)[:limit])
 
     async def _scores(self, reranker: Reranker, query: str, texts: Sequence[str]) -> tuple[list[float], str | None]:
-        if not self._breaker.lets_through():
+        attempt, well = self._breaker.begin(), None
+        if attempt is None:
             return [], "rerank_paused"
         try:
             with tracing.span("search.rerank", passages=len(texts)), RETRIEVAL_SECONDS.labels("rerank").time():
                 async with asyncio.timeout(self._timeout):
                     scores = await reranker.scores(query, texts)
+            well = True
         except TimeoutError:
-            self._breaker.failed()
+            well = False
             return [], "rerank_slow"
         except Unavailable as error:
-            self._breaker.failed()
+            well = False
             log.warning("rerank_failed", code=error.code, model=reranker.name)
             return [], error.code
         except RingfenceError as error:  # of these texts: what one tenant sends shall not switch it off for others
-            self._breaker.succeeded()
+            well = True
             log.warning("rerank_refused", code=error.code, model=reranker.name)
             return [], error.code
-        self._breaker.succeeded()
+        finally:
+            self._breaker.end(attempt, well=well)
         return scores, None
-
-
-class _Breaker:
-    """Closed; open for a while after failures in a row; then half open: one may try."""
-
-    def __init__(self, pause: float, clock: Callable[[], float]) -> None:
-        self._pause = pause
-        self._clock = clock
-        self._failures = 0
-        self._until = 0.0
-
-    def lets_through(self) -> bool:
-        if self._failures < _FAILURES:
-            return True
-        if self._clock() < self._until:
-            return False
-        self._until = self._clock() + self._pause  # for all others: this one tries
-        return True
-
-    def succeeded(self) -> None:
-        self._failures = 0
-
-    def failed(self) -> None:
-        self._failures += 1
-        self._until = self._clock() + self._pause
 
 
 def _text(passage: Passage) -> str:

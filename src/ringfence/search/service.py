@@ -20,7 +20,7 @@ from ringfence.models.base import Embedder, Vectors
 from ringfence.models.registry import EmbeddingModels
 from ringfence.search import queries
 from ringfence.search.diversity import choose
-from ringfence.search.neighbours import expanded, joined, windows
+from ringfence.search.neighbours import PageText, expanded, joined, page_text, windows
 from ringfence.search.queries import Passage, Wanted, Words
 from ringfence.search.rerank import Ranked, Reranking
 from ringfence.search.terms import is_text
@@ -217,6 +217,11 @@ class Search:
             chunks = await queries.chunks_from(tx, document_id, first, limit + 1)
         text, spans = joined(chunks[:limit])
         return Text(text, spans, chunks[limit].number if len(chunks) > limit else None)
+
+    async def page(self, user_id: UserId, document_id: DocumentId, page: int) -> PageText:
+        """What was read on a page (from 1) of a document that is ready; empty where there is none."""
+        async with self._db.tenant(user_id) as tx:
+            return page_text(await queries.chunks_of_page(tx, document_id, page), page)
 
     async def passages(
         self, user_id: UserId, question: str, limit: int, documents: Sequence[UUID] | None = None, how: How = HYBRID

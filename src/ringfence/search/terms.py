@@ -37,6 +37,8 @@ def located(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _folded(word: str) -> str:
+    if word.isascii():  # most are, and it is the same
+        return word.lower()
     return unicodedata.normalize("NFKC", word).casefold()
 
 

@@ -2,12 +2,12 @@
 
 from ringfence.services.administration import Admin, open_admin
 from ringfence.services.api import Services, open_services
+from ringfence.services.chat_models import chat_weights
 from ringfence.services.evaluating import Evaluating, open_evaluating
 from ringfence.services.maintenance import open_maintenance
 from ringfence.services.parts import (
     EMBEDDING_WEIGHTS,
     admin_url,
-    chat_weights,
     database_urls,
     embedding_names,
     local_secret,

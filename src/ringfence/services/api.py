@@ -12,6 +12,7 @@ from ringfence.accounts.composition import AccountOptions, AccountServices, acco
 from ringfence.accounts.keyring import KeyRing
 from ringfence.answers.checking import Checker
 from ringfence.answers.history import History
+from ringfence.answers.models import Ledger, Models
 from ringfence.answers.questions import Questions
 from ringfence.answers.service import Answers
 from ringfence.chats.asking import Asking
@@ -32,6 +33,7 @@ from ringfence.export import (
     ExportedApiKey,
     ExportedCollection,
     ExportedEvent,
+    ExportedModelUsage,
     ExportedSession,
     List,
     evaluations_list,
@@ -42,16 +44,15 @@ from ringfence.export import (
 from ringfence.keys import Purpose, derive
 from ringfence.lexical import languages
 from ringfence.limits import Gate, Rate, RateLimits, rate
-from ringfence.models.base import ChatModel, Embedder
+from ringfence.models.base import Embedder
 from ringfence.search.followups import FollowUps
-from ringfence.search.rewrite import Rewriting
 from ringfence.search.service import Search
+from ringfence.services.chat_models import open_desk, passage_tokens
 from ringfence.services.parts import (
     default_quotas,
     make_key_ring,
     make_library,
     make_tiers,
-    open_chat,
     open_checker,
     open_database,
     open_embedders,
@@ -63,8 +64,6 @@ from ringfence.services.parts import (
 from ringfence.settings import Settings
 from ringfence.storage.base import Storage
 
-_EMBEDDED_PASSAGE_TOKENS = 500
-_PASSAGE_TOKENS = 3000
 _EXPORTS = Rate("export", 5, 3600)
 
 
@@ -85,6 +84,8 @@ class Services:
     search: Search
     embedder: Embedder
     follow_ups: FollowUps
+    models: Models
+    ledger: Ledger
     answers: Answers
     history: History
     chats: Chats
@@ -110,7 +111,9 @@ async def open_services(settings: Settings, *, now: Callable[[], datetime] = utc
     async with AsyncExitStack() as stack:
         db = await open_database(settings, stack, request=True)
         embedders = open_embedders(settings, stack)
-        chat = await open_chat(settings, stack)
+        ledger = Ledger(db, now=now)
+        stack.push_async_callback(ledger.close)
+        models = Models(db, open_desk(settings, stack, ledger.enter))
         keys = make_key_ring(settings, db, now)
         limits = RateLimits(derive(secret, Purpose.LIMITS), now)
         people = stack.enter_context(account_services(db, secret, keys, limits, _account_options(settings), now=now))
@@ -119,16 +122,15 @@ async def open_services(settings: Settings, *, now: Callable[[], datetime] = utc
         search = Search(
             db, embedders.main, open_reranking(settings, stack), make_tiers(settings), coming=embedders.coming
         )
-        rewriting = Rewriting(chat, timeout=settings.rewrite_timeout)
         await asyncio.to_thread(languages.warm_up)
         watch = Watch(db)
         history = History(db)
         evaluations = _evaluations(settings, db, limits)
         audit = AuditLog(db)
         questions = Questions(db, default_quotas(settings), now=now)
-        follow_ups = FollowUps(search, rewriting)
+        follow_ups = FollowUps(search, timeout=settings.rewrite_timeout)
         checker = open_checker(settings, embedders.main, stack)
-        answers = _answers(settings, search, chat, history, questions, checker=checker, rewriting=rewriting)
+        answers = _answers(settings, search, models, history, questions, checker=checker)
         chats = Chats(db)
         asking = Asking(db, answers, follow_ups, grace=settings.resume_seconds)
         stack.push_async_callback(history.close)
@@ -140,7 +142,7 @@ async def open_services(settings: Settings, *, now: Callable[[], datetime] = utc
             export=Export(
                 people.accounts,
                 library,
-                _exported(people, library, collections, history, chats, questions, evaluations, audit),
+                _exported(people, library, collections, history, ledger, models, chats, questions, evaluations, audit),
                 Gate(db, limits, _EXPORTS),
                 now=now,
             ),
@@ -153,6 +155,8 @@ async def open_services(settings: Settings, *, now: Callable[[], datetime] = utc
             progress=Progress(db, watch),
             search=search,
             follow_ups=follow_ups,
+            models=models,
+            ledger=ledger,
             answers=answers,
             embedder=embedders.main,
             history=history,
@@ -183,25 +187,23 @@ def _evaluations(settings: Settings, db: Database, limits: RateLimits) -> Evalua
 def _answers(
     settings: Settings,
     search: Search,
-    chat: ChatModel | None,
+    models: Models,
     history: History,
     questions: Questions,
     *,
     checker: Checker,
-    rewriting: Rewriting,
 ) -> Answers:
     return Answers(
         search,
-        chat,
+        models,
         history,
         questions,
-        passage_tokens=settings.passage_tokens or _default_passage_tokens(settings),
+        passage_tokens=passage_tokens(settings, settings.chat_provider),
         answer_tokens=settings.answer_tokens,
         relevance_floor=settings.relevance_floor,
-        mark=settings.chat_provider == "embedded",
+        rewrite_timeout=settings.rewrite_timeout,
         checker=checker,
         strict=settings.answer_strict,
-        rewriting=rewriting,
     )
 
 
@@ -218,15 +220,13 @@ def _looking(settings: Settings, library: Library, storage: Storage, stack: Asyn
     return Looking(library, storage, sandbox, Turns(settings.page_processes))
 
 
-def _default_passage_tokens(settings: Settings) -> int:
-    return _EMBEDDED_PASSAGE_TOKENS if settings.chat_provider == "embedded" else _PASSAGE_TOKENS
-
-
 def _exported(  # noqa: PLR0917  # all that there is
     people: AccountServices,
     library: Library,
     collections: Collections,
     history: History,
+    ledger: Ledger,
+    models: Models,
     chats: Chats,
     questions: Questions,
     evaluations: Evaluations,
@@ -238,10 +238,11 @@ def _exported(  # noqa: PLR0917  # all that there is
         "api-keys.json": one_page(ExportedApiKey, people.api_keys.newest),
         "collections.json": one_page(ExportedCollection, collections.all),
         "answers.json": pages(ExportedAnswer, history.all),
+        "model-usage.json": pages(ExportedModelUsage, ledger.all),
         "chats.json": pages(ExportedChat, chats.all),
         "messages.json": pages(ExportedMessage, chats.all_messages),
         "traces.json": traces_list(chats),
         "audit.json": pages(ExportedEvent, audit.all),
         "evaluations.json": evaluations_list(evaluations),
-        "usage.json": usage(library, questions),
+        "usage.json": usage(library, questions, models),
     }

@@ -17,25 +17,24 @@ from ringfence.accounts.tokens import LEEWAY_SECONDS
 from ringfence.answers.checking import Checker
 from ringfence.db import APP_ROLE, SYSTEM_ROLE, Database, DatabaseOptions, role_url
 from ringfence.documents.service import Library
-from ringfence.embedded.llama import LlamaServer
 from ringfence.embedded.weights import Weights
-from ringfence.embedded_chat import EmbeddedChat
 from ringfence.errors import SetupError
 from ringfence.keys import Purpose, derive, derive_password
 from ringfence.limits import Quota, Quotas
 from ringfence.mail import FolderTransport, Mail, SmtpTransport, Transport
-from ringfence.models.base import ChatModel, Embedder, Reranker
+from ringfence.models.base import Embedder, Reranker
 from ringfence.models.batches import BatchLimits
 from ringfence.models.entailment import TeiEntailment
 from ringfence.models.http import Timeouts
 from ringfence.models.minilm import MiniLM
-from ringfence.models.ollama import OllamaChat, OllamaEmbedder
-from ringfence.models.openai import OpenAIChat, OpenAIEmbedder
+from ringfence.models.ollama import OllamaEmbedder
+from ringfence.models.openai import OpenAIEmbedder
 from ringfence.models.rerank import CohereReranker, TeiReranker
 from ringfence.models.tokens import Tokens
 from ringfence.search.rerank import Reranking
 from ringfence.search.tiers import Tiers
-from ringfence.settings import Provider, Settings
+from ringfence.setting_types import Provider
+from ringfence.settings import Settings
 from ringfence.storage.base import Storage
 from ringfence.storage.local import LocalStorage
 from ringfence.storage.s3 import Bucket, S3Storage
@@ -43,13 +42,6 @@ from ringfence.storage.s3 import Bucket, S3Storage
 log = structlog.get_logger()
 
 EMBEDDING_WEIGHTS = "all-minilm-l6-v2"
-_CHAT_WEIGHTS = "qwen2.5-coder-1.5b-instruct-q4_k_m"
-_EMBEDDED_CONTEXT = 4096  # passages, question and answer need half of it; each token of context costs memory
-
-
-def chat_weights(settings: Settings) -> str:
-    """The name of the embedded chat model: as set, or the default."""
-    return settings.chat_model or _CHAT_WEIGHTS
 
 
 def require_secret(settings: Settings) -> str:
@@ -80,7 +72,7 @@ def require_smtp(settings: Settings) -> Transport:
         settings.smtp_port,
         tls=settings.smtp_tls,
         username=settings.smtp_username,
-        password=_plain(settings.smtp_password),
+        password=plain(settings.smtp_password),
         timeout=settings.smtp_timeout,
         sender=settings.mail_from,
     )
@@ -128,10 +120,10 @@ def database_urls(settings: Settings) -> tuple[str, str]:
     Raises:
         SetupError: neither is there.
     """
-    app, system = _plain(settings.app_database_url), _plain(settings.system_database_url)
+    app, system = plain(settings.app_database_url), plain(settings.system_database_url)
     if app and system:
         return app, system
-    admin = _plain(settings.database_url)
+    admin = plain(settings.database_url)
     if admin is None:
         raise SetupError("database_missing", "Set RINGFENCE_DATABASE_URL, or use `ringfence run`.")
     app_password, system_password = role_passwords(settings)
@@ -157,13 +149,13 @@ def make_storage(settings: Settings) -> Storage:
     """
     if settings.storage == "local":
         return LocalStorage(settings.data_dir / "files")
-    key, secret = settings.s3_access_key_id, _plain(settings.s3_secret_access_key)
+    key, secret = settings.s3_access_key_id, plain(settings.s3_secret_access_key)
     bucket = Bucket(
-        _required(settings.s3_bucket, "S3_BUCKET"),
+        required(settings.s3_bucket, "S3_BUCKET"),
         endpoint=settings.s3_endpoint,
         region=settings.s3_region,
-        access_key_id=_required(key, "S3_ACCESS_KEY_ID") if secret else None,
-        secret_access_key=_required(secret, "S3_SECRET_ACCESS_KEY") if key else None,
+        access_key_id=required(key, "S3_ACCESS_KEY_ID") if secret else None,
+        secret_access_key=required(secret, "S3_SECRET_ACCESS_KEY") if key else None,
         prefix=settings.s3_prefix,
         timeout=settings.s3_timeout,
     )
@@ -209,7 +201,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _plain(secret: SecretStr | None) -> str | None:
+def plain(secret: SecretStr | None) -> str | None:
+    """A secret as it is sent."""
     return secret.get_secret_value() if secret else None
 
 
@@ -241,7 +234,8 @@ async def open_database(settings: Settings, stack: AsyncExitStack, *, request: b
     return db
 
 
-def _timeouts(settings: Settings) -> Timeouts:
+def timeouts(settings: Settings) -> Timeouts:
+    """The limits of each request to a model server."""
     return Timeouts(
         settings.model_connect_timeout,
         settings.model_first_token_timeout,
@@ -250,7 +244,12 @@ def _timeouts(settings: Settings) -> Timeouts:
     )
 
 
-def _required(value: str | None, name: str) -> str:
+def required(value: str | None, name: str) -> str:
+    """A setting's value.
+
+    Raises:
+        SetupError: `setting_missing`.
+    """
     if not value:
         raise SetupError("setting_missing", f"Set RINGFENCE_{name}: what you chose needs it.")
     return value
@@ -273,7 +272,7 @@ class _EmbeddingSettings:
         """As the embedder's own, without opening it."""
         if self.provider == "embedded":
             return EMBEDDING_WEIGHTS
-        return f"{self.provider}/{_required(self.model, f'{self.prefix}_MODEL')}"
+        return f"{self.provider}/{required(self.model, f'{self.prefix}_MODEL')}"
 
 
 def _embedding_settings(settings: Settings) -> list[_EmbeddingSettings]:
@@ -343,13 +342,13 @@ def _open_embedder(settings: Settings, one: _EmbeddingSettings, stack: AsyncExit
     else:
         kind = OllamaEmbedder if one.provider == "ollama" else OpenAIEmbedder
         embedder = kind(
-            _required(one.url, f"{one.prefix}_URL"),
-            _required(one.model, f"{one.prefix}_MODEL"),
+            required(one.url, f"{one.prefix}_URL"),
+            required(one.model, f"{one.prefix}_MODEL"),
             limits=BatchLimits(settings.embedding_batch_texts, settings.embedding_batch_tokens),
             ruler=Tokens(one.tokenizer) if one.tokenizer else None,
             languages=frozenset(one.languages.split(",")) if one.languages else None,
-            api_key=_plain(one.api_key),
-            timeouts=_timeouts(settings),
+            api_key=plain(one.api_key),
+            timeouts=timeouts(settings),
         )
     stack.push_async_callback(embedder.close)
     return embedder
@@ -365,9 +364,9 @@ def open_reranking(settings: Settings, stack: AsyncExitStack) -> Reranking:
     if settings.rerank_provider != "none":
         timeout = settings.rerank_timeout
         limits = Timeouts(min(settings.model_connect_timeout, timeout), timeout, timeout, timeout)
-        url, key = _required(settings.rerank_url, "RERANK_URL"), _plain(settings.rerank_api_key)
+        url, key = required(settings.rerank_url, "RERANK_URL"), plain(settings.rerank_api_key)
         if settings.rerank_provider == "cohere":
-            model = _required(settings.rerank_model, "RERANK_MODEL")
+            model = required(settings.rerank_model, "RERANK_MODEL")
             reranker = CohereReranker(url, model, api_key=key, timeouts=limits)
         else:
             reranker = TeiReranker(url, settings.rerank_model or "tei", api_key=key, timeouts=limits)
@@ -385,34 +384,7 @@ def open_checker(settings: Settings, embedder: Embedder, stack: AsyncExitStack) 
     if settings.entailment_url:
         timeout = settings.check_timeout
         limits = Timeouts(min(settings.model_connect_timeout, timeout), timeout, timeout, timeout)
-        key = _plain(settings.entailment_api_key)
+        key = plain(settings.entailment_api_key)
         entailment = TeiEntailment(settings.entailment_url, api_key=key, timeouts=limits)
         stack.push_async_callback(entailment.close)
     return Checker(embedder, entailment, timeout=settings.check_timeout)
-
-
-async def open_chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | None:
-    """What writes answers, if anything does; the stack closes it.
-
-    Raises:
-        SetupError: a setting or the weights are missing.
-    """
-    chat: ChatModel
-    if settings.chat_provider == "none":
-        return None
-    if settings.chat_provider == "embedded":
-        name = chat_weights(settings)
-        path = Weights(settings.models_dir).paths(name)["model.gguf"]
-        server = LlamaServer(path, context=_EMBEDDED_CONTEXT)
-        chat = EmbeddedChat(name, server, context_tokens=_EMBEDDED_CONTEXT, timeouts=_timeouts(settings))
-    else:
-        kind = OllamaChat if settings.chat_provider == "ollama" else OpenAIChat
-        chat = kind(
-            _required(settings.chat_url, "CHAT_URL"),
-            _required(settings.chat_model, "CHAT_MODEL"),
-            context_tokens=settings.chat_context_tokens,
-            api_key=_plain(settings.chat_api_key),
-            timeouts=_timeouts(settings),
-        )
-    stack.push_async_callback(chat.close)
-    return chat

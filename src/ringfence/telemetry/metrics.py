@@ -89,6 +89,34 @@ REWRITES = Counter(
     registry=REGISTRY,
 )
 
+MODEL_IN_USE = Gauge(
+    "ringfence_model_requests_in_progress",
+    "Requests to chat models that have a place, by server: the name of the first model there.",
+    ["server"],
+    registry=REGISTRY,
+)
+MODEL_WAITING = Gauge(
+    "ringfence_model_requests_waiting", "Requests that wait for a place, likewise.", ["server"], registry=REGISTRY
+)
+MODEL_BREAKER = Gauge(
+    "ringfence_model_breaker_state",
+    "Of a chat model: 0 it is asked, 1 it is being tried whether it is back, 2 it is left alone after failures.",
+    ["model"],
+    registry=REGISTRY,
+)
+MODEL_FAILURES = Counter(
+    "ringfence_model_failures_total",
+    "Requests to a chat model that failed by its fault, after all tries, by error code.",
+    ["model", "code"],
+    registry=REGISTRY,
+)
+MODEL_FALL_BACKS = Counter(
+    "ringfence_model_fall_backs_total",
+    "Requests that went to another chat model, by the one that could not answer.",
+    ["model"],
+    registry=REGISTRY,
+)
+
 JOBS = Counter(
     "ringfence_jobs_total",
     "Runs of jobs by how they ended: done, retried (put back for later), parked (given up), handed_back (the worker "

@@ -339,7 +339,7 @@ async def test_a_page_and_the_place_of_words(sandbox, tmp_path):
 
 SHEET = 'say(\'{"pages": 1}\'); say(\'{"width": 5.0, "height": 5.0}\'); '
 PNG = "say('{\"png\": \"%s\"}' % __import__('base64').b64encode(b'\\x89PNG\\r\\n\\x1a\\n').decode()); "
-BOX = 'say(\'{"x0": 1.0, "y0": 1.0, "x1": 2.0, "y1": 2.0}\'); '
+BOX = 'say(\'{"x0": 1.0, "y0": 1.0, "x1": 2.0, "y1": 2.0, "start": 0, "end": 2}\'); '
 END = "say('{\"end\": true}'); "
 WORDS = 'say(\'{"page": 1, "start": 0, "text": "ab"}\'); '
 
@@ -354,9 +354,10 @@ WORDS = 'say(\'{"page": 1, "start": 0, "text": "ab"}\'); '
         (SHEET + 'say(\'{"error": "no_rectangles"}\')', None, "no_rectangles"),
         (SHEET + WORDS.replace("ab", "abc"), None, "parser_crashed"),
         (SHEET + WORDS.replace("ab", "a\\\\u0007"), None, "parser_crashed"),
-        (SHEET + BOX.replace("2.0}", '"NaN"}'), None, "parser_crashed"),
+        (SHEET + BOX.replace('"y1": 2.0', '"y1": "NaN"'), None, "parser_crashed"),
         (
-            SHEET + '[say(\'{"x0": 1.0, "y0": 1.0, "x1": 2.0, "y1": 2.0}\') for _ in range(10001)]',
+            SHEET
+            + '[say(\'{"x0": 1.0, "y0": 1.0, "x1": 2.0, "y1": 2.0, "start": 0, "end": 2}\') for _ in range(10001)]',
             None,
             "parser_crashed",
         ),
@@ -378,7 +379,7 @@ async def test_a_child_that_misbehaves_over_a_page(behaviour, scale, code, rogue
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_child_that_says_what_it_should(rogue, tmp_path):
     words = await seen(rogue, write(tmp_path, (SHEET + WORDS + BOX + END).encode()), View(1, None, 0, 2))
-    assert (words.text, words.boxes) == ("ab", (Box(1.0, 1.0, 2.0, 2.0),))
+    assert (words.text, words.boxes) == ("ab", (Box(1.0, 1.0, 2.0, 2.0, 0, 2),))
     picture = await seen(rogue, write(tmp_path, (SHEET + PNG + END).encode()), View(1, 1.0))
     assert picture.picture == b"\x89PNG\r\n\x1a\n"
 

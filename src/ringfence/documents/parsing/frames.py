@@ -52,6 +52,8 @@ class Box(_Frame):
     y0: Annotated[float, Field(allow_inf_nan=False)]
     x1: Annotated[float, Field(allow_inf_nan=False)]
     y1: Annotated[float, Field(allow_inf_nan=False)]
+    start: Annotated[int, Field(ge=0, le=2**31)]
+    end: Annotated[int, Field(ge=0, le=2**31)]
 
 
 class Pixels(_Frame):

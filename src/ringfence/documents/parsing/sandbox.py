@@ -239,7 +239,7 @@ async def _seen(child: _Child, wanted: View) -> Seen:
             case frames.Part() if len(frame.text) == wanted.end - wanted.start and not UNSTORABLE.search(frame.text):
                 text = frame.text
             case frames.Box() if len(boxes) < _MAX_BOXES:
-                boxes.append(Box(frame.x0, frame.y0, frame.x1, frame.y1))
+                boxes.append(Box(frame.x0, frame.y0, frame.x1, frame.y1, frame.start, frame.end))
             case frames.Pixels() if len(picture) < MAX_PICTURE_BYTES:
                 picture += _decoded(frame.png)
             case frames.Failure():

@@ -81,9 +81,9 @@ def _boxes(page: Any, start: int, end: int) -> Iterator[Frame]:
     if end > len(text):
         raise reason("outside_page")
     yield Part(page.number + 1, start, text[start:end])
-    for box in _merged(_placed(page, text), start, end):
+    for box, first, last in _merged(_placed(page, text), start, end):
         shown = pdf.pymupdf.Rect(box) * page.rotation_matrix  # characters stand where they did before it was turned
-        yield Box(shown.x0, shown.y0, shown.x1, shown.y1)
+        yield Box(shown.x0, shown.y0, shown.x1, shown.y1, first, last + 1)
 
 
 def _placed(page: Any, text: str) -> Iterator[tuple[int, int, _Rectangle]]:
@@ -114,13 +114,14 @@ def _characters(page: Any) -> Iterator[tuple[str, int, _Rectangle]]:
                         yield found, number, tuple(one["bbox"])
 
 
-def _merged(placed: Iterator[tuple[int, int, _Rectangle]], start: int, end: int) -> list[_Rectangle]:
-    """One box for each line of the characters from `start` to `end`."""
-    merged: dict[int, _Rectangle] = {}
+def _merged(placed: Iterator[tuple[int, int, _Rectangle]], start: int, end: int) -> list[tuple[_Rectangle, int, int]]:
+    """One box for each line of the characters from `start` to `end`, with the first and the last that it holds."""
+    merged: dict[int, tuple[_Rectangle, int, int]] = {}
     for offset, line, (x0, y0, x1, y1) in placed:
         if offset >= end:
             break
         if offset >= start:
-            old = merged.get(line, (x0, y0, x1, y1))
-            merged[line] = (min(old[0], x0), min(old[1], y0), max(old[2], x1), max(old[3], y1))
+            old, first, _ = merged.get(line, ((x0, y0, x1, y1), offset, offset))
+            grown = (min(old[0], x0), min(old[1], y0), max(old[2], x1), max(old[3], y1))
+            merged[line] = (grown, first, offset)
     return list(merged.values())

@@ -168,12 +168,14 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where words of one line stand, in points from the page's upper left corner."""
+    """Where words of one line stand, in points from the page's upper left corner, and which characters they are."""
 
     x0: float
     y0: float
     x1: float
     y1: float
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from ringfence.http.contract import Responses, may
 from ringfence.http.deps import Asker, NoteDep, ServicesDep, StoppingDep
 from ringfence.http.errors import OpenAIProblem, problem
 from ringfence.http.openai.chat_forms import ChatMessage, ChatRequest, Chunk, Completion
-from ringfence.http.openai.models import ANSWERS, require_model
+from ringfence.http.openai.models import ANSWERS, answering, require_model
 from ringfence.http.openai.replies import FINAL, Reply
 from ringfence.http.streams import EventStream, cut_short, farewell, started
 from ringfence.search.rewrite import MAX_HISTORY, Turn
@@ -61,10 +61,13 @@ async def complete(
     body: ChatRequest, request: Request, user_id: Asker, services: ServicesDep, stopping: StoppingDep, *, note: NoteDep
 ) -> Response:
     """Answer the last message from one's own documents. The answer is kept, and counts as a question."""
-    require_model(body.model, ANSWERS)
+    require_model(body.model, *answering(services))
     question, history = _asked(body.messages)
-    reply = Reply(_base(request), tells_usage=bool(body.stream_options and body.stream_options.include_usage))
-    way = Way(history=history, max_tokens=body.most_tokens, spent=reply.spent)
+    reply = Reply(
+        _base(request), body.model, tells_usage=bool(body.stream_options and body.stream_options.include_usage)
+    )
+    model = None if body.model == ANSWERS else body.model
+    way = Way(history=history, max_tokens=body.most_tokens, spent=reply.spent, model=model)
     events = services.answers.ask(user_id, question, note, stopped=stopping.is_set, way=way)
     if body.stream:
         return EventStream(await started(events), reply.said, "text/event-stream", stopping, farewell())

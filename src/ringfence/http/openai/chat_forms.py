@@ -172,7 +172,7 @@ class Completion(View):
     id: str = Field(examples=["chatcmpl-5b2f3c1e7a544d7c9a430f3f9d1f2a10"])
     object: Literal["chat.completion"]
     created: int = Field(description="Seconds since 1970.", examples=[1790000000])
-    model: Literal["ringfence"]
+    model: str = Field(description="As it was asked for.", examples=["ringfence"])
     choices: list[Choice]
     usage: ChatUsage
     ringfence: Extra
@@ -201,7 +201,7 @@ class Chunk(View):
     id: str
     object: Literal["chat.completion.chunk"]
     created: int
-    model: Literal["ringfence"]
+    model: str = Field(description="As it was asked for.", examples=["ringfence"])
     choices: list[ChunkChoice]
     usage: ChatUsage | None = Field(default=None, description="In a chunk of its own, if it was asked for.")
     ringfence: Extra | None = Field(default=None, description="Of the last chunk with a choice.")

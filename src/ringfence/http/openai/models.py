@@ -1,4 +1,4 @@
-"""Which models there are: the engine's answers, and its embedding model."""
+"""Which models there are: the engine's answers, by each of its chat models, and its embedding model."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from ringfence.services import Services
 router = APIRouter(prefix="/v1/models", tags=["openai"])
 
 ANSWERS = "ringfence"
-"""The model whose chat completions are answers from one's own documents."""
+"""The model whose chat completions are answers from one's own documents, by the chat model that one has chosen."""
 
 
 class ModelView(View):
@@ -43,7 +43,13 @@ def require_model(name: str, *known: str) -> None:
 
 
 def _names(services: Services) -> list[str]:
-    return [ANSWERS, services.embedder.name]
+    return [*answering(services), services.embedder.name]
+
+
+def answering(services: Services) -> list[str]:
+    """The models that answer; chat models by their own names, where there are several to choose from."""
+    offers = services.models.offers
+    return [ANSWERS, *(offer.name for offer in offers if len(offers) > 1)]
 
 
 def _view(name: str) -> ModelView:

@@ -33,6 +33,7 @@ class Reply:
 
     Args:
         base: of the addresses of what it cites, with a slash at its end.
+        model: what was asked for.
         tells_usage: whether a stream does.
 
     Attributes:
@@ -40,8 +41,9 @@ class Reply:
         error: why it broke off, if it did.
     """
 
-    def __init__(self, base: str, *, tells_usage: bool) -> None:
+    def __init__(self, base: str, model: str, *, tells_usage: bool) -> None:
         self._base = base
+        self._model = model
         self._tells_usage = tells_usage
         self._created = int(time.time())
         self._answer_id = UUID(int=0)
@@ -93,7 +95,7 @@ class Reply:
             id=f"chatcmpl-{self._answer_id.hex}",
             object="chat.completion",
             created=self._created,
-            model="ringfence",
+            model=self._model,
             choices=[Choice(index=0, message=message, logprobs=None, finish_reason="stop")],
             usage=self._told(),
             ringfence=self._extra(done),
@@ -115,7 +117,7 @@ class Reply:
             id=f"chatcmpl-{self._answer_id.hex}",
             object="chat.completion.chunk",
             created=self._created,
-            model="ringfence",
+            model=self._model,
             choices=choices,
             **more,
         )

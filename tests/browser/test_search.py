@@ -1,0 +1,44 @@
+"""The search page: what was found, where, and in the address."""
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.browser.visitor import Visitor
+from tests.engine import Live
+
+pytestmark = pytest.mark.browser
+
+TEXT = "The 😀 notice period is three months.\n\nThe kitchen is cleaned on Fridays.\n".encode()
+
+
+async def test_what_is_looked_for_is_found_marked_and_gone_back_to(browser: Browser, live: Live) -> None:
+    ada = await Visitor.enter(browser, live, "ada@example.com")
+    page = ada.page
+    await ada.see("/search")
+    await expect(page.get_by_role("heading", name="Find a passage")).to_be_visible()
+    await page.get_by_role("searchbox").fill("notice period")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    await expect(await ada.upload("contract.txt", TEXT)).to_contain_text("Ready")
+    await page.go_back()
+    hit = page.locator(".hit")
+    await expect(hit.locator("mark")).to_have_text(["notice", "period"])  # offsets count characters, not halves of them
+    await expect(hit).to_contain_text("page 1")
+    await page.get_by_text("Words", exact=True).click()
+    await expect(page).to_have_url(f"{live.url}/search?q=notice+period&mode=lexical")
+    await expect(hit).to_contain_text("words")
+    await page.get_by_text("Filters").click()
+    await page.get_by_label("Tag").fill("nobody has this")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    await page.go_back()
+    await expect(hit).to_have_count(1)
+    await expect(page.get_by_label("Tag")).to_have_value("")
+    await page.reload()
+    await expect(hit).to_have_count(1)
+    await page.get_by_role("searchbox").focus()
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_title("Document · Ringfence")
+    assert page.url.endswith("?page=1")
+    assert ada.complaints == []
