@@ -35,7 +35,13 @@ def left(text, size=1):
         ("![map](https://docs.example.org/guide)", "[map](https://docs.example.org/guide)"),
         ("![map][1]!", "[map][1]!"),
         ('<img src="https://evil.example/a">', f'< img src="{REMOVED}">'),
-        ("</p><!-- x -->", "< /p>< !-- x -->"),
+        ("<b>a</b><!-- x --><a-b c>", "<b>a</b><!-- x -->< a-b c>"),
+        ("<SVG/onload=x><script>x</script>", "< SVG/onload=x>< script>x</script>"),
+        (
+            "List<int>, a <b and <https://docs.example.org/guide>",
+            "List<int>, a < b and <https://docs.example.org/guide>",
+        ),
+        ("1 <b", "1 <b"),
         ("1 < 2, a/b, http and w", "1 < 2, a/b, http and w"),
         ("No! Not javascript: or data: at all // here", "No! Not javascript: or data: at all // here"),
         ("https://", REMOVED),
@@ -46,7 +52,26 @@ def test_addresses_of_the_passages_stay_and_nothing_loads(written, shown):
         assert left(written, size) == shown
 
 
-WORDS = ["http", "s", ":", "/", "//", "www", ".", "evil.example", " ", "!", "[", "]", "(", ")", "<", "a", "data"]
+WORDS = [
+    "http",
+    "s",
+    ":",
+    "/",
+    "//",
+    "www",
+    ".",
+    "evil.example",
+    " ",
+    "!",
+    "[",
+    "]",
+    "(",
+    ")",
+    "<",
+    "a",
+    "data",
+    "script",
+]
 PARTS = st.sampled_from(WORDS)
 
 

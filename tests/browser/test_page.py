@@ -28,7 +28,7 @@ async def test_from_signing_up_to_a_cited_answer_that_nobody_else_gets(browser: 
     await expect(ada.sources.first).to_contain_text("The notice period is three months.")
     live.models.release()
     await expect(ada.answer).to_have_class(re.compile("rendered"))
-    await expect(ada.answer).to_have_text("It is three months1, says < b>page< /b>.")
+    await expect(ada.answer).to_have_text("It is three months1, says <b>page</b>.")
 
     await expect(ada.answer.get_by_role("button")).to_have_text(["1"])
     await ada.answer.get_by_role("button").click()

@@ -2,7 +2,7 @@
 
 A document may tell a model to write an address with other documents' words in it. Whatever shows the answer would fetch
 it (a picture), offer it (a link), or look at it for a preview. So an address that stands in no passage, nor in what the
-user said, is left out; pictures become links, and HTML becomes text.
+user said, is left out; pictures become links, and tags of HTML that may load or run something become text.
 """
 
 import re
@@ -16,7 +16,8 @@ _ADDRESS = re.compile(
     r'|(?<![\w:/])//(?=\w))[^\s<>"`]*',
     re.IGNORECASE,
 )
-_LOADS = re.compile(r"!(?=\[)|<(?=[a-z/!?])", re.IGNORECASE)
+# Tags with attributes, since only those load; and the two whose content does. `<b>`, `List<int>` and `a < b` stay.
+_LOADS = re.compile(r"!(?=\[)|<(?=[a-z][a-z\d-]*[\s/]|(?:script|style)\b)", re.IGNORECASE)
 # Of http, https, ftp, file, ws, wss, www, data, javascript, vbscript.
 _BEGINNINGS = (
     "h(?:t(?:t(?:ps?)?)?)?|f(?:tp?|i(?:le?)?)?|w(?:ss?|ww?)?|d(?:a(?:ta?)?)?"
@@ -25,7 +26,7 @@ _BEGINNINGS = (
 # What may yet become one of those.
 _BEGUN = re.compile(
     rf"(?:<?(?:{_ADDRESS.pattern}|(?<![a-z\d])(?:{_BEGINNINGS}|(?:javascript|vbscript|data):[^\s<>\"`]*)"
-    r"|(?<![\w:/])//?|!)|<)\Z",
+    r"|(?<![\w:/])//?|!)|<(?:[a-z][a-z\d-]*)?)\Z",
     re.IGNORECASE,
 )
 _RUNS = re.compile(r"(?:javascript|vbscript|data):", re.IGNORECASE)
