@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from ringfence.answers.models import Models
 from ringfence.answers.service import Answers
 from ringfence.cli.local import with_database
 from ringfence.embedded.llama import LlamaServer
@@ -18,10 +19,11 @@ from ringfence.embedded.weights import Weights
 from ringfence.embedded_chat import EmbeddedChat
 from ringfence.ids import UserId, new_user_id
 from ringfence.models.base import ChatModel, Message, Spent
+from ringfence.models.desk import Desk, Offer
 from ringfence.models.http import Timeouts
-from ringfence.search.rewrite import Rewriting
+from ringfence.models.line import Room
 from ringfence.services import Services, chat_weights, mail_folder_transport, open_handlers, open_services
-from ringfence.services.parts import open_chat
+from ringfence.services.chat_models import open_desk
 from ringfence.settings import Settings
 from ringfence.worker import Worker
 
@@ -80,16 +82,20 @@ class Inside:
     def answers(self, *, mark: bool, answer_tokens: int) -> Answers:
         """What answers; `mark`: as with the embedded model, where the engine cites; else the model is asked to."""
         services, settings = self.services, self.settings
+        passage_tokens = settings.passage_tokens or 500
+        offers = []
+        if self.chat:
+            room = Room(places=1, seconds=3600)
+            offers = [Offer(self.chat.name, self.chat, "bench", room, cites=not mark, passage_tokens=passage_tokens)]
         return Answers(
             services.search,
-            self.chat,
+            Models(services.db, Desk(offers)),
             services.history,
             services.questions,
-            passage_tokens=settings.passage_tokens or 500,
+            passage_tokens=passage_tokens,
             answer_tokens=answer_tokens,
             relevance_floor=settings.relevance_floor,
-            mark=mark,
-            rewriting=Rewriting(self.chat, timeout=120),
+            rewrite_timeout=120,
         )
 
 
@@ -111,7 +117,7 @@ async def opened(**given: object) -> AsyncGenerator[Inside]:
         assert settings.database_url is not None
         admin = await asyncpg.connect(settings.database_url.get_secret_value())
         stack.push_async_callback(admin.close)
-        chat = await _chat(settings, stack)
+        chat = _chat(settings, stack)
         bare = settings.model_copy(update={"chat_provider": "none"})
         services = await stack.enter_async_context(open_services(bare))
         transport = mail_folder_transport(folder / "mail", lambda _: None)
@@ -124,10 +130,10 @@ async def opened(**given: object) -> AsyncGenerator[Inside]:
             await asyncio.gather(worker, return_exceptions=True)
 
 
-async def _chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | None:
+def _chat(settings: Settings, stack: AsyncExitStack) -> ChatModel | None:
     """As the settings have it; the embedded one on one thread: several would wait for each other on a busy machine."""
     if settings.chat_provider != "embedded":
-        return await open_chat(settings, stack)
+        return next((offer.model for offer in open_desk(settings, stack).offers), None)
     name = chat_weights(settings)
     path = Weights(settings.models_dir).paths(name)["model.gguf"]
     server = LlamaServer(path, context=4096, parallel=1, threads=1)
