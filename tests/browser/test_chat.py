@@ -60,6 +60,7 @@ async def test_a_citation_opens_its_page_with_keys_alone(browser: Browser, live:
     ada = await visit(browser, live)
     page, keys = ada.page, ada.page.keyboard
     await expect(page.get_by_role("textbox", name="Question")).to_be_focused()
+    await expect(page.get_by_role("button", name="Answers by")).to_be_hidden()  # there is no choice
     await keys.type(QUESTION)
     await keys.press("Enter")
     await expect(page.get_by_label("Question", exact=True).get_by_text(QUESTION)).to_be_visible()

@@ -1,10 +1,12 @@
 """Every view: for everybody's eyes and hands, on any screen, and light to load."""
 
+import re
+
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Response, expect
 
-from tests.browser.visitor import DOCUMENT, PASSWORD, Visitor
+from tests.browser.visitor import DOCUMENT, PASSWORD, QUESTION, Visitor
 from tests.engine import Live
 
 pytestmark = pytest.mark.browser
@@ -20,8 +22,12 @@ performance.getEntriesByType("resource").filter((one) => one.name.includes("/sta
 
 
 async def faults(visitor: Visitor, path: str) -> list[str]:
-    """What axe-core finds, and whether the page is wider than its screen."""
+    """What axe-core finds in a view, and whether it is wider than its screen."""
     await visitor.see(path)
+    return await faults_now(visitor, path)
+
+
+async def faults_now(visitor: Visitor, path: str) -> list[str]:
     found = (await Axe().run(visitor.page)).response["violations"]
     wide = await visitor.page.evaluate("document.documentElement.scrollWidth > innerWidth")
     lines = [f"{path}: {one['id']}: {[node['html'] for node in one['nodes']]}" for one in found]
@@ -36,6 +42,15 @@ async def test_no_view_shuts_anybody_out(browser: Browser, live: Live, screen: d
     await ada.see("/library")
     await expect(await ada.upload("contract.txt", DOCUMENT)).to_contain_text("Ready")
     found += [line for path in VIEWS for line in await faults(ada, path)]
+    [document] = (await (await ada.context.request.get("/api/v1/documents")).json())["documents"]
+    found += await faults(ada, f"/documents/{document['document_id']}")
+    await ada.ask(QUESTION)
+    await expect(ada.answer).to_have_class(re.compile("rendered"))
+    found += await faults_now(ada, "the chat")
+    await ada.answer.get_by_role("button", name="Source 1").first.click()
+    await expect(ada.page.get_by_role("complementary", name="Document").locator(".hit, mark").first).to_be_visible()
+    found += await faults_now(ada, "the chat beside a document")
+    found += await faults(ada, ada.page.url.removeprefix(live.url))
     assert found == []
     assert guest.complaints + ada.complaints == []
 

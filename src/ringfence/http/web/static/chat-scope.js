@@ -1,7 +1,7 @@
-// How a question is to be answered: from which collections and documents, and whether strictly.
+// How a question is to be answered: from which collections and documents, whether strictly, and by which model.
 
-import { query, read } from "./api.js";
-import { button, count, dialog, el, icon, later, skeleton, trouble } from "./ui.js";
+import { call, query, read } from "./api.js";
+import { button, count, dialog, el, icon, later, report, skeleton, trouble } from "./ui.js";
 
 const LISTED = 50;
 
@@ -18,8 +18,37 @@ export class Scope {
       this.strict = !this.strict;
       this.how.setAttribute("aria-pressed", String(this.strict));
     });
-    element.replaceChildren(this.where, this.how);
+    this.who = el("button", { type: "button", class: "chip", hidden: true, onclick: () => this.chooseModel().catch(report) });
+    element.replaceChildren(this.where, this.how, this.who);
     this.draw();
+    this.models().catch(report);
+  }
+
+  /** Who answers is asked only where there is a choice. */
+  async models() {
+    const { models, chosen } = await read("/models");
+    const name = chosen ?? models[0]?.name;
+    this.who.hidden = models.length < 2;
+    this.who.replaceChildren(icon("spark"), el("bdi", { class: "one-line" }, name ?? ""));
+    this.who.setAttribute("aria-label", `Answers by: ${name}`);
+    return { models, name };
+  }
+
+  /** The choice is kept with the account, for all questions from now on. */
+  async chooseModel() {
+    const { models, name } = await this.models();
+    let wanted = name;
+    await dialog("Who answers", (close) => {
+      const choices = models.map((model) => {
+        const { price, answering } = model;
+        const about = [price && `${price.prompt} / ${price.completion} ${price.currency} a million tokens`, !answering && "out of order just now"];
+        const box = el("input", { type: "radio", name: "model", checked: model.name === name, onchange: () => (wanted = model.name) });
+        return el("label", { class: "check" }, box, el("bdi", {}, model.name), el("span", { class: "quiet" }, about.filter(Boolean).join(" · ")));
+      });
+      return [el("div", { class: "choices", role: "radiogroup", "aria-label": "Language model" }, ...choices), el("div", { class: "actions" }, button("Done", { primary: true }, () => close()))];
+    });
+    if (wanted !== name) await call("/me/model", { method: "PUT", json: { model: wanted } });
+    await this.models();
   }
 
   draw() {

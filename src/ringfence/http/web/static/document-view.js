@@ -25,7 +25,7 @@ export class DocumentView {
     this.element = element;
     this.closed = closed;
     this.turned = turned;
-    this.name = el("bdi", { class: "viewer-name one-line" }, "Document");
+    this.name = el(closed ? "h2" : "h1", { class: "viewer-name one-line", dir: "auto" }, "Document");
     const only = { only: true, small: true, bare: true };
     this.before = button("Previous page", { icon: "back", ...only }, () => this.go(this.page - 1));
     this.after = button("Next page", { icon: "forth", ...only }, () => this.go(this.page + 1));
