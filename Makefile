@@ -5,8 +5,8 @@ SHELL := /bin/sh
 .PHONY: help run demo test contract soak bench eval screenshots lint check format docs lock dist clean
 BIN := .venv/bin
 CONTRACT_EXAMPLES := 500
-# One more than there are processors: tests often wait for a process, a lease or a silent server.
-WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# More than there are processors: half of the time, tests wait for a process, a lease or a silent server.
+WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN) + 1)
 TEST_MODELS := all-minilm-l6-v2 smollm2-135m-instruct
 
 help: ## say what can be made

