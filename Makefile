@@ -21,7 +21,7 @@ demo: ## the main job, once, in this terminal
 test: ## all tests, with coverage (a part of them: PYTEST_ARGS="--no-cov tests/search")
 	@scripts/bootstrap dev
 	@$(BIN)/ringfence model pull $(TEST_MODELS)
-	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-branch --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-branch --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 contract: ## long tries of the API against its description (how many an operation: CONTRACT_EXAMPLES=500)
 	@scripts/bootstrap dev

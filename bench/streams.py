@@ -96,6 +96,7 @@ async def engine(chat_url: str, *, password_hash: str = "", cost: int = 12) -> A
             chat_provider="openai",
             chat_url=chat_url,
             chat_model="stub",
+            chat_at_once=1000,
             relevance_floor=-1,
             requests_per_minute=0,
             quota_questions_per_day=0,
