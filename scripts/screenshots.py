@@ -22,7 +22,7 @@ _SETTLED_MS = 1500
 _DESK = {"viewport": {"width": 1280, "height": 800}}
 _PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
 _DOORS = {"landing": "/", "sign-in": "/sign-in", "register": "/register", "forgot": "/forgot"}
-_VIEWS = {"chat": "/", "library": "/library", "search": "/search?q=notice+period", "account": "/account"}
+_VIEWS = {"start": "/", "chat": "/", "library": "/library", "search": "/search?q=notice+period", "account": "/account"}
 _LOOKS: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     "": (_DESK, "light", {**_DOORS, **_VIEWS}),
     "-dark": (_DESK, "dark", {name: _VIEWS[name] for name in ("chat", "library", "search")}),
@@ -76,7 +76,9 @@ async def _picture(page: Page, path: str, file: Path, *, asks: bool = False) -> 
     if asks:
         await page.get_by_role("textbox", name="Question").fill(_QUESTION)
         await page.keyboard.press("Enter")
-        await page.get_by_text("Written by").or_(page.get_by_text("no model wrote this")).wait_for(timeout=180_000)
+        await page.locator(".answer-text.rendered").wait_for(timeout=180_000)
+        await page.get_by_role("button", name="Source 1").first.click()
+        await page.locator(".hit, mark").first.wait_for()
     await page.wait_for_timeout(_SETTLED_MS)
     await page.locator(".skeleton").first.wait_for(state="detached")
     await page.screenshot(path=file, animations="disabled", scale="css")

@@ -3,6 +3,7 @@
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.browser.test_chat import visit
 from tests.browser.visitor import Visitor
 from tests.engine import Live
 
@@ -40,5 +41,17 @@ async def test_what_is_looked_for_is_found_marked_and_gone_back_to(browser: Brow
     await page.keyboard.press("ArrowDown")
     await page.keyboard.press("Enter")
     await expect(page).to_have_title("Document · Ringfence")
-    assert page.url.endswith("?page=1")
+    await expect(page.locator("mark")).to_have_text("notice period")
+    assert ada.complaints == []
+
+
+async def test_a_hit_names_and_opens_the_page_of_its_words(browser: Browser, live: Live) -> None:
+    """Not the one on which its passage begins."""
+    ada = await visit(browser, live)
+    await ada.see("/search?q=notice+period")
+    hit = ada.page.locator(".hit")
+    await expect(hit).to_contain_text("page 2")
+    await hit.get_by_role("link", name="handbook.pdf").click()
+    await expect(ada.page.get_by_role("img", name="Page 2")).to_be_visible()
+    await expect(ada.page.locator(".sheet .hit").first).to_be_visible()
     assert ada.complaints == []

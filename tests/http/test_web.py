@@ -74,6 +74,8 @@ async def test_a_page_is_html_that_nobody_caches(client: httpx2.AsyncClient, pat
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert response.headers["cache-control"] == "no-store"
     assert re.search(r"<title>.+ · Ringfence</title>", response.text)
+    head = await client.head(path)
+    assert (head.status_code, head.headers["content-length"]) == (200, response.headers["content-length"])
 
 
 async def test_everything_that_a_page_asks_for_is_there(client: httpx2.AsyncClient, tags: Tags) -> None:

@@ -1,6 +1,6 @@
 // Passages, without an answer. What is looked for stands in the address, so a search can be kept, and gone back to.
 
-import { read } from "./api.js";
+import { query as inAddress, read } from "./api.js";
 import { $, button, count, el, empty, icon, marked, onSubmit, report, shortcut, skeleton, trouble } from "./ui.js";
 
 const LANGUAGES = "ar cs da de el en es fa fi fr he hi hu id it ja ko nl no pl pt ro ru sv th tr uk vi zh".split(" ");
@@ -76,8 +76,9 @@ function show(query, { results }) {
   $("results").replaceChildren(results.length ? el("ol", {}, results.map(hit)) : nothing);
 }
 
-function hit({ document_id, document: name, page, text, context, highlights, scores, rerank_score }) {
-  const link = el("a", { href: `/documents/${document_id}?page=${page}` }, el("bdi", {}, name));
+function hit({ document_id, document: name, places, text, context, highlights, scores, rerank_score }) {
+  const { page, ...words } = placeOf(places, highlights);
+  const link = el("a", { href: `/documents/${document_id}${inAddress({ page, ...words })}` }, el("bdi", {}, name));
   const parts = [["match", scores.fused], ["meaning", scores.dense], ["words", scores.lexical], ["reranked", rerank_score]];
   const told = parts.filter(([, value]) => value !== null).map(([part, value]) => el("span", {}, `${part} ${value.toFixed(2)}`));
   return el(
@@ -88,6 +89,22 @@ function hit({ document_id, document: name, page, text, context, highlights, sco
     passage(text, highlights),
     el("p", { class: "score quiet small figures" }, told),
   );
+}
+
+/** On which page the first words that were found stand, and where there; of a passage without any, where it begins. */
+function placeOf(places, highlights) {
+  const [first, ...others] = highlights;
+  let at = 0; // of a page's part in the passage; one line break lies between two
+  for (const { page, start, end } of places) {
+    const stop = at + end - start;
+    if (first && first.start < stop) {
+      let last = first.end;
+      for (const one of others) if (one.start - last <= 1) last = one.end;
+      return { page, start: start + first.start - at, end: start + Math.min(last, stop) - at };
+    }
+    at = stop + 1;
+  }
+  return { page: places[0].page };
 }
 
 /** A passage; of a long one the part around the first words that were found, and the rest at a press. */
