@@ -15,6 +15,16 @@ DOORS = ["/", "/sign-in", "/register", "/forgot"]
 VIEWS = ["/", "/library", "/search", "/search?q=notice+period", "/account"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "dark"}
 MOST_BYTES = 150_000
+MOST_SHIFT = 0.1  # web.dev's "good" cumulative layout shift
+SHIFTED = """
+() => new Promise((resolve) => {
+  let sum = 0;
+  new PerformanceObserver((list) => {
+    for (const one of list.getEntries()) if (!one.hadRecentInput) sum += one.value;
+  }).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => resolve(sum), 100);
+})
+"""
 SENT_AGAIN = """
 performance.getEntriesByType("resource").filter((one) => one.name.includes("/static/") && one.transferSize)
   .map((one) => one.name)
@@ -22,7 +32,7 @@ performance.getEntriesByType("resource").filter((one) => one.name.includes("/sta
 
 
 async def faults(visitor: Visitor, path: str) -> list[str]:
-    """What axe-core finds in a view, and whether it is wider than its screen."""
+    """What axe-core finds in a view, and whether it is wider than its screen or has jumped about."""
     await visitor.see(path)
     return await faults_now(visitor, path)
 
@@ -31,7 +41,9 @@ async def faults_now(visitor: Visitor, path: str) -> list[str]:
     found = (await Axe().run(visitor.page)).response["violations"]
     wide = await visitor.page.evaluate("document.documentElement.scrollWidth > innerWidth")
     lines = [f"{path}: {one['id']}: {[node['html'] for node in one['nodes']]}" for one in found]
-    return lines + ([f"{path} is too wide"] if wide else [])
+    shift = await visitor.page.evaluate(SHIFTED)
+    shifts = [f"{path} has jumped by {shift:.2f}"] if shift > MOST_SHIFT else []
+    return lines + shifts + ([f"{path} is too wide"] if wide else [])
 
 
 @pytest.mark.parametrize("screen", [{}, PHONE], ids=["desk", "phone"])
