@@ -37,10 +37,11 @@ bench: ## benchmarks beside other libraries, into docs/benchmarks.md (some: BENC
 	@bench/setup .venv/bin/python .tools/bench
 	@.tools/bench/bin/python -m bench $(BENCH_ARGS)
 
-eval: ## quality on public collections (RINGFENCE_EVALDATA), into docs/quality.md; fails on a lost goal (some: ARGS="cisi")
+eval: ## quality on public collections (RINGFENCE_EVALDATA), into docs/quality.md and answers.md; fails on a lost goal (some: ARGS="cisi")
 	@scripts/bootstrap run
-	@$(BIN)/ringfence model pull all-minilm-l6-v2
+	@$(BIN)/ringfence model pull all-minilm-l6-v2 $(if $(ARGS),,qwen2.5-coder-1.5b-instruct-q4_k_m)
 	@$(BIN)/python -m bench.quality $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m bench.answers_e2e)
 
 screenshots: ## pictures of the web app's views, into docs/screenshots/ (needs Chromium)
 	@scripts/bootstrap dev

@@ -86,7 +86,15 @@ class Inside:
         offers = []
         if self.chat:
             room = Room(places=1, seconds=3600)
-            offers = [Offer(self.chat.name, self.chat, "bench", room, cites=not mark, passage_tokens=passage_tokens)]
+            chosen = Offer(
+                name=self.chat.name,
+                model=self.chat,
+                server="bench",
+                room=room,
+                cites=not mark,
+                passage_tokens=passage_tokens,
+            )
+            offers = [chosen]
         return Answers(
             services.search,
             Models(services.db, Desk(offers)),

@@ -2,12 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from io import BytesIO
 
 import pymupdf
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Error as PlaywrightError
 
 from ringfence.client import Client
 from tests.browser.visitor import PASSWORD, QUESTION, Visitor
@@ -22,15 +24,23 @@ ANSWER = f"{SENTENCE[:-1]} [1]. It is so for all."
 
 def handbook() -> bytes:
     with pymupdf.open() as document:
-        for text in ("The shop is in the lane.", SENTENCE, "The kitchen is cleaned on Fridays."):
+        for text in ("The shop is in the lane.\nIt opens at nine.", SENTENCE, "The kitchen is cleaned on Fridays."):
             document.new_page(width=300, height=400).insert_text((20, 40), text)
         return bytes(document.tobytes())
 
 
-async def visit(browser: Browser, live: Live, *, url: str | None = None, email: str = "ada@example.com") -> Visitor:
-    """Somebody with a document, whose browser is signed in, at the chat."""
+async def visit(
+    browser: Browser,
+    live: Live,
+    *,
+    url: str | None = None,
+    email: str = "ada@example.com",
+    more: Mapping[str, bytes] = {},  # never changed
+) -> Visitor:
+    """Somebody with a document or more, whose browser is signed in, at the chat."""
     async with live.account(email, PASSWORD) as client:
-        await with_document(client)
+        for name, content in {"handbook.pdf": handbook(), **more}.items():
+            await ready(client, name, content)
     visitor = await Visitor.arrive(browser, url or live.url, email)
     body = {"email": email, "password": PASSWORD}
     response = await visitor.context.request.post("/api/v1/auth/cookie", data=body, headers={"Origin": visitor.url})
@@ -39,8 +49,8 @@ async def visit(browser: Browser, live: Live, *, url: str | None = None, email: 
     return visitor
 
 
-async def with_document(client: Client) -> None:
-    document, _ = await client.upload("handbook.pdf", BytesIO(handbook()))
+async def ready(client: Client, name: str, content: bytes) -> None:
+    document, _ = await client.upload(name, BytesIO(content))
     async with asyncio.timeout(60):
         while (await client.document(document.document_id)).state != "ready":
             await asyncio.sleep(0.05)
@@ -143,6 +153,63 @@ async def test_a_hostile_answer_fetches_nothing_and_a_small_screen_holds_it(brow
     assert await ada.page.evaluate(wide) == [390, 390]
     assert [url for url in asked if not url.startswith(live.url)] == []
     assert ada.complaints == []
+
+
+UNAVAILABLE = {"status": 503, "json": {"code": "model_busy", "detail": "Too busy.", "status": 503, "title": "Busy"}}
+
+
+async def test_what_fails_or_is_stopped_is_tried_again_as_it_was(browser: Browser, live: Live) -> None:
+    live.models.script(answer=ANSWER)
+    ada = await visit(browser, live)
+    page = ada.page
+    await ada.ask(QUESTION)
+    await expect(ada.answer).to_have_class(re.compile("rendered"))
+    await page.route("**/regenerate", lambda route: route.fulfill(**UNAVAILABLE))
+    await page.get_by_role("button", name="Answer again").click()
+    await expect(page.get_by_text("Too busy.")).to_be_visible()
+    await page.unroute("**/regenerate")
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.get_by_text("2 of 2")).to_be_visible()
+    await page.reload()
+    await expect(page.get_by_role("article", name="Question")).to_have_count(1)
+
+    held = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await held.wait()
+        with suppress(PlaywrightError):  # it was given up
+            await route.continue_()
+
+    await page.route("**/messages", hold)
+    await page.get_by_role("textbox", name="Question").fill("And what of the kitchen?")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_text("You stopped this answer.")).to_be_visible()
+    await page.unroute("**/messages")
+    held.set()
+    await page.get_by_role("button", name="Try again").click()
+    await expect(ada.answer).to_have_class(re.compile("rendered"))
+    await expect(page.get_by_role("article", name="Question")).to_have_count(2)
+    await expect(page.get_by_role("alert").filter(has_text="valid")).to_have_count(0)
+    assert ada.complaints == []
+
+
+async def test_words_are_selected_line_by_line_and_sources_keep_to_their_cards(browser: Browser, live: Live) -> None:
+    live.models.script(answer=ANSWER)
+    house = f"# Leaving\n\n{SENTENCE} So it is in house number {{}}, whatever its name may be.".format
+    more = {f"handbook-of-the-house-number-{number}.md": house(number).encode() for number in range(4)}
+    ada = await visit(browser, live, more=more)
+    await ada.ask(QUESTION)
+    await expect(ada.answer).to_have_class(re.compile("rendered"))
+    too_wide = "all => all.filter((one) => one.scrollWidth > one.clientWidth).length"
+    assert await ada.sources.count() > 2
+    assert await ada.page.locator(".source").evaluate_all(too_wide) == 0
+    document = (await (await ada.context.request.get("/api/v1/documents?name=handbook.pdf")).json())["documents"][0]
+    await ada.see(f"/documents/{document['document_id']}")
+    await expect(ada.page.locator(".text-layer .line")).to_have_count(2)
+    selected = "(layer) => { getSelection().selectAllChildren(layer); return getSelection().toString(); }"
+    lines = (await ada.page.locator(".text-layer").evaluate(selected)).splitlines()
+    assert [line for line in lines if line] == ["The shop is in the lane.", "It opens at nine."]
 
 
 async def test_versions_feedback_and_doubts(browser: Browser, live: Live) -> None:

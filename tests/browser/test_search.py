@@ -1,7 +1,11 @@
 """The search page: what was found, where, and in the address."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Error as PlaywrightError
 
 from tests.browser.test_chat import visit
 from tests.browser.visitor import Visitor
@@ -43,6 +47,28 @@ async def test_what_is_looked_for_is_found_marked_and_gone_back_to(browser: Brow
     await expect(page).to_have_title("Document · Ringfence")
     await expect(page.locator("mark")).to_have_text("notice period")
     assert ada.complaints == []
+
+
+async def test_the_newest_search_counts(browser: Browser, live: Live) -> None:
+    ada = await visit(browser, live)
+    page, held = ada.page, asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        if "kitchen" in (route.request.post_data or ""):
+            await held.wait()
+        with suppress(PlaywrightError):  # it was given up
+            await route.continue_()
+
+    await page.route("**/api/v1/search", hold)
+    await page.route("**/api/v1/collections", lambda route: route.fulfill(status=503, json={"detail": "Not now."}))
+    await page.goto("/search?q=kitchen")
+    await expect(page.get_by_role("searchbox")).to_have_value("kitchen")
+    await page.get_by_role("searchbox").fill("notice")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".hit mark").first).to_have_text("notice")
+    held.set()
+    await expect(page).to_have_url(f"{live.url}/search?q=notice")
+    await expect(page.locator(".hit mark").first).to_have_text("notice")
 
 
 async def test_a_hit_names_and_opens_the_page_of_its_words(browser: Browser, live: Live) -> None:

@@ -6,6 +6,10 @@ import pytest
 from tests.engine import Live, running
 from tests.http.test_web import app_of, client_of
 
+ANOTHER = """
+update users set password_hash = (select password_hash from users where email = 'ada@example.com')
+where email = 'demo@example.com'
+"""
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -30,6 +34,16 @@ async def test_one_press_signs_in_to_an_account_with_the_sample_documents(http, 
         assert "demo@example.com" in (await http.get("/")).text
     assert await admin.fetchval("select count(*) from users") == 1
     assert await admin.fetchval("select count(*) from documents") == 3
+
+
+async def test_a_password_that_somebody_gave_it_locks_nobody_out(http, live, admin):
+    assert (await http.post("/dev/demo", headers=OWN)).status_code == 303
+    async with live.account("ada@example.com"):
+        await admin.execute(ANOTHER)
+    async with httpx2.AsyncClient(base_url=live.url, timeout=60) as other:
+        assert (await other.post("/dev/demo", headers=OWN)).status_code == 303
+        assert (await other.get("/api/v1/me")).json()["email"] == "demo@example.com"
+    assert await admin.fetchval("select count(*) from users where verified_at is not null") == 2
 
 
 async def test_no_other_site_presses_it(http):

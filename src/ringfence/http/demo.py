@@ -50,10 +50,15 @@ async def _signed_in(services: Services, mail_folder: Path, password: str, devic
     accounts = services.people.accounts
     try:
         return await accounts.sign_in_browser(EMAIL, password, device)
-    except Invalid:  # there is no such account yet
+    except Invalid:  # there is no such account yet, or somebody gave it another password: one of both mails has a code
         began = time.time()
         registration = await accounts.register(EMAIL, password, device)
-        await accounts.verify(registration, await mailed_code(mail_folder, EMAIL, since=began), device)
+        await services.people.recovery.forgot(EMAIL, device)
+        code = await mailed_code(mail_folder, EMAIL, since=began)
+        try:
+            await accounts.verify(registration, code, device)
+        except Invalid:
+            await services.people.recovery.reset(EMAIL, code, password, device)
         return await accounts.sign_in_browser(EMAIL, password, device)
 
 

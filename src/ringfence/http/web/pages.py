@@ -28,7 +28,7 @@ class PageRoute(APIRoute):
     @override
     def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
         super().__init__(path, endpoint, **settings)
-        self.methods.add("HEAD")
+        self.methods = {*(self.methods or ()), "HEAD"}
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

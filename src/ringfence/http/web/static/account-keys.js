@@ -1,6 +1,6 @@
 // API keys: made, shown once, revoked.
 
-import { call, read } from "./api.js";
+import { Problem, call, read } from "./api.js";
 import { ask, field } from "./asking.js";
 import { $, ago, button, confirmed, copy, day, dialog, el, notify, report, time } from "./ui.js";
 
@@ -71,6 +71,7 @@ async function make() {
     about: { password_not_confirmed: "password" },
     act: async ({ name, password, life: days }, form) => {
       const chosen = [...form.querySelectorAll("[name=scope]:checked")].map(({ value }) => value);
+      if (!chosen.length) throw new Problem(422, { detail: "Choose at least one thing that it may do." });
       const json = { name, password, scopes: chosen, expires_in_days: Number(days) || null };
       made = await read("/api-keys", { method: "POST", json });
     },

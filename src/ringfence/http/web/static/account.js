@@ -176,4 +176,5 @@ filled($("usage"), usage);
 filled($("sessions"), sessions);
 filled($("keys"), keys);
 $("audit").replaceChildren(el("tr", {}, el("td", { colspan: 3 }, skeleton(4))));
-audit($("audit")).catch(report);
+const happened = () => audit($("audit")).catch((error) => $("audit").replaceChildren(el("tr", {}, el("td", { colspan: 3 }, trouble(error, happened)))));
+happened();

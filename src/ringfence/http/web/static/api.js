@@ -2,10 +2,13 @@
 
 const ROOT = "/api/v1";
 
+/** Without the names that fields have in a request: who fills a form knows them by others. */
+const plain = (detail) => detail?.replace(/(^|; )(?:body|path|query)(?:\.[\w.]+)?: (?:Value error, )?/g, "$1");
+
 /** An error that the engine answered with (RFC 9457), or that it could not be reached (status 0). */
 export class Problem extends Error {
   constructor(status, body, headers = new Headers()) {
-    super(body?.detail ?? `The engine answered with status ${status}.`);
+    super(plain(body?.detail) ?? `The engine answered with status ${status}.`);
     this.status = status;
     this.code = body?.code ?? (status ? "unknown" : "unreachable");
     this.body = body ?? {};

@@ -18,6 +18,7 @@ function byArrows(list) {
 
 class List {
   cursor = null;
+  turn = 0; // which list was asked for last: what comes late is dropped
 
   constructor() {
     this.found = el("ul", { class: "chats" });
@@ -31,12 +32,14 @@ class List {
   async draw(current = this.current) {
     this.current = current;
     this.cursor = null;
+    const mine = ++this.turn;
     try {
       const items = await this.page();
+      if (mine !== this.turn) return;
       const none = el("li", { class: "quiet small" }, this.input.value ? "Nothing was said of that." : "Your chats will be here.");
       this.found.replaceChildren(...(items.length ? items : [none]));
     } catch (error) {
-      this.found.replaceChildren(el("li", {}, trouble(error, () => this.draw())));
+      if (mine === this.turn) this.found.replaceChildren(el("li", {}, trouble(error, () => this.draw())));
     }
   }
 
@@ -45,9 +48,12 @@ class List {
   }
 
   async page() {
+    const mine = this.turn;
     const { chats, next_cursor: next } = await read(`/chats${query({ limit: PAGE, q: this.input.value.trim(), cursor: this.cursor })}`);
-    this.cursor = next;
-    this.more.hidden = !next;
+    if (mine === this.turn) {
+      this.cursor = next;
+      this.more.hidden = !next;
+    }
     return chats.map((one) => this.item(one));
   }
 

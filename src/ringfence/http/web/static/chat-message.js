@@ -199,7 +199,8 @@ export class Answer {
     this.draw({ whole: true });
     this.words.removeAttribute("aria-busy");
     this.say(ENDINGS[state] ?? "");
-    if (ENDINGS[state]) this.status.append(" ", button("Try again", { icon: "again", small: true }, () => this.chat.regenerate(this.message)));
+    const again = () => (id ? this.chat.regenerate(this.message) : this.chat.again());
+    if (ENDINGS[state]) this.status.append(" ", button("Try again", { icon: "again", small: true }, again));
     this.drawSources(state === "done" ? new Set(this.message.citations?.map(({ n }) => n)) : null);
     if (state === "refused") this.sources.hidden = true;
     this.drawNotes();

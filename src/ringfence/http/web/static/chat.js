@@ -6,9 +6,9 @@ import { Answer, Question } from "./chat-message.js";
 import { Scope } from "./chat-scope.js";
 import { follow } from "./chat-stream.js";
 import { DocumentView } from "./document-view.js";
-import { openPalette } from "./palette.js";
 import { $, button, confirmed, dialog, el, empty, notify, report, shortcut, skeleton, trouble } from "./ui.js";
 
+const DRAFT = "ringfence-question"; // what was asked and is not kept by the engine yet
 const NEAR_END = 120; // pixels: whoever is so near the end reads along
 const root = $("chat");
 const scroller = $("messages");
@@ -105,11 +105,16 @@ class Chat {
     await this.put(text, { question: text, edits: message.message_id });
   }
 
-  async regenerate(message) {
+  async regenerate({ message_id: id }) {
+    await this.anew(this.shown.findIndex((one) => one.message.message_id === id), id);
+  }
+
+  /** Another answer in the place of one, and of what failed there meanwhile. */
+  async anew(at, id) {
     if (this.busy) return;
-    const at = this.shown.findIndex((one) => one.message.message_id === message.message_id);
     this.cut(at);
-    await this.follow(this.append(new Answer(this)), { path: `/chats/${this.id}/messages/${message.message_id}/regenerate`, json: scope.chosen() });
+    this.again = () => this.anew(at, id);
+    await this.follow(this.append(new Answer(this)), { path: `/chats/${this.id}/messages/${id}/regenerate`, json: scope.chosen() });
   }
 
   async put(text, json) {
@@ -170,6 +175,7 @@ class Chat {
   }
 
   started(answer, { message_id: id, title }) {
+    sessionStorage.removeItem(DRAFT);
     answer.message.message_id = id;
     if (title !== this.title) this.titled(title);
     drawList(this).catch(report);
@@ -233,6 +239,7 @@ form.addEventListener("submit", (event) => {
   const text = question.value.trim();
   if (!text || chat.busy) return;
   form.reset();
+  sessionStorage.setItem(DRAFT, text); // should this page have to be left for the door
   chat.ask(text).catch(report);
 });
 question.addEventListener("keydown", (event) => {
@@ -274,7 +281,6 @@ $("rename").addEventListener("click", () => rename().catch(report));
 $("delete").addEventListener("click", () => remove().catch(report));
 $("all-chats").addEventListener("click", () => openList(chat).catch(report));
 
-shortcut("mod+k", "Go to …", () => openPalette());
 shortcut("/", "Write a question", () => question.focus());
 shortcut("n", "New chat", () => location.assign("/"));
 shortcut("escape", "Stop the answer, or close the document", () => {
@@ -286,6 +292,7 @@ addEventListener("offline", () => chat.busy && notify("You are offline. The answ
 
 if (chat.id) scroller.replaceChildren(skeleton(4));
 else if (!matchMedia("(pointer: coarse)").matches) question.focus();
+question.value ||= sessionStorage.getItem(DRAFT) ?? "";
 chat.titled(null);
 chat.load().catch(report);
 drawList(chat).catch(report);

@@ -1,7 +1,7 @@
 // A document, page by page: a picture with its words over it to be selected, or, where pages have no picture, its text.
 
 import { call, read, url } from "./api.js";
-import { button, el, report, trouble } from "./ui.js";
+import { button, el, empty, report, trouble } from "./ui.js";
 
 const MOST_WORDS = 20_000; // characters whose boxes the engine tells at once
 const ZOOMS = [0.5, 0.75, 1, 1.25, 1.5, 2, 3];
@@ -207,7 +207,8 @@ export class DocumentView {
   }
 
   fail(error, again) {
-    this.body.replaceChildren(trouble(error, again));
+    const gone = empty("file", "The document is gone", "It was deleted. If that was within a day, it may be in the bin.", el("a", { class: "button small", href: "/library?bin=1" }, "To the bin"));
+    this.body.replaceChildren(error.code === "document_not_found" ? gone : trouble(error, again));
   }
 }
 

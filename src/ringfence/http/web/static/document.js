@@ -1,8 +1,7 @@
 // A document on a page of its own.
 
 import { DocumentView } from "./document-view.js";
-import { openPalette } from "./palette.js";
-import { $, report, shortcut } from "./ui.js";
+import { $, report } from "./ui.js";
 
 const asked = new URLSearchParams(location.search);
 const number = (name) => (/^\d{1,9}$/.test(asked.get(name) ?? "") ? Number(asked.get(name)) : null);
@@ -13,5 +12,3 @@ viewer
   .open({ document_id: $("document").dataset.document, page: number("page") ?? 1, start: end === null ? null : start, end })
   .then(() => (document.title = `${viewer.document?.name ?? "Document"} · Ringfence`))
   .catch(report);
-
-shortcut("mod+k", "Go to …", () => openPalette());

@@ -109,7 +109,7 @@ export class Uploads {
   }
 
   /** One has it already. */
-  tell(one, document) {
+  tell(one, document, placed = false) {
     this.known += 1;
     if (this.known > TOLD) {
       one.line.remove();
@@ -117,7 +117,7 @@ export class Uploads {
       this.rest.hidden = false;
     } else {
       const link = el("a", { href: `/documents/${document.document_id}` }, el("bdi", {}, document.name));
-      one.end("known", "check", ["You have this already: ", link]);
+      one.end("known", "check", [placed ? "You had this already, and it is in this collection now: " : "You have this already: ", link]);
     }
   }
 }
@@ -163,16 +163,21 @@ class Upload {
   async send() {
     const there = await this.there();
     if (there?.stage === "failed") this.take(await read(`/documents/${there.document_id}/retry`, { method: "POST" }));
-    else if (there) {
-      this.all.taken(await read(`/documents/${there.document_id}`));
-      this.all.tell(this, there);
-    } else {
+    else if (there) await this.had(await read(`/documents/${there.document_id}`));
+    else {
       const { status, body } = await this.persist();
-      if (status === 200) {
-        this.all.taken(body);
-        this.all.tell(this, body);
-      } else this.take(await this.named(body));
+      if (status === 200) await this.had(body);
+      else this.take(await this.named(body));
     }
+  }
+
+  /** One has it already; the collection that is open gets it all the same. */
+  async had(document) {
+    const outside = this.collection && !document.collections.includes(this.collection);
+    const placed = { collections: [...document.collections, this.collection] };
+    const now = outside ? await read(`/documents/${document.document_id}`, { method: "PATCH", json: placed }) : document;
+    this.all.taken(now);
+    this.all.tell(this, now, outside);
   }
 
   /** A form's field can't hold a quotation mark in a file's name: browsers send %22. */

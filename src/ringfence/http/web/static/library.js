@@ -2,7 +2,7 @@
 
 import { call, read, upload } from "./api.js";
 import { $, button, confirmed, count, el, later, notify, report, shortcut } from "./ui.js";
-import { addressOf, change, current, onChange } from "./library-filters.js";
+import { addressOf, change, current, matches, onChange } from "./library-filters.js";
 import { asked, details, forEach, labelSeveral, learnTags, patch } from "./library-labels.js";
 import { onFiles } from "./library-drop.js";
 import { List } from "./library-list.js";
@@ -24,7 +24,8 @@ const list = new List(acts, { nameOf: (id) => shelves.nameOf(id), onSelect: show
 // What happens to documents
 
 function changed(document) {
-  list.upsert(document);
+  if (list.filters && !matches(document, list.filters)) list.remove(document.document_id);
+  else list.upsert(document);
   learnTags([document]);
   shelves.soon();
 }

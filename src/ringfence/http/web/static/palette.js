@@ -11,14 +11,15 @@ const PAGES = [
 ].map(([picture, name, href]) => ({ picture, name, href }));
 const SHOWN = 7;
 
+const pagesOf = (text) => PAGES.filter(({ name }) => name.toLowerCase().includes(text.toLowerCase()));
+
 async function found(text) {
-  const pages = PAGES.filter(({ name }) => name.toLowerCase().includes(text.toLowerCase()));
   const [{ chats }, { documents }] = await Promise.all([
     read(`/chats${query({ q: text, limit: SHOWN })}`),
     read(`/documents${query({ name: text, limit: SHOWN })}`),
   ]);
   return [
-    ...pages,
+    ...pagesOf(text),
     ...chats.map((one) => ({ picture: "chat", name: one.title ?? "New chat", href: `/chats/${one.chat_id}` })),
     ...documents.map((one) => ({ picture: "file", name: one.name, href: `/documents/${one.document_id}` })),
   ];
@@ -57,7 +58,12 @@ export function openPalette() {
     const places = await found(input.value.trim());
     if (mine === turn) draw(places);
   };
-  input.addEventListener("input", later(() => look().catch(() => draw(PAGES)), 150));
+  const lookSoon = later(() => look().catch(() => {}), 150);
+  input.addEventListener("input", () => {
+    turn += 1;
+    draw(pagesOf(input.value.trim())); // at once, for who types and presses Enter; the rest is asked for
+    lookSoon();
+  });
   input.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step && event.key !== "Enter") return;

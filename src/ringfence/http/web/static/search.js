@@ -49,6 +49,7 @@ function filterOf({ collection, tag, language, from, to, document }) {
 async function find() {
   running.abort();
   running = new AbortController();
+  const { signal } = running;
   const values = asked();
   $("summary").textContent = "";
   if (!values.q) return $("results").replaceChildren(empty("search", "Find a passage", "In all that you have, by meaning and by words. Nothing is kept of it."));
@@ -57,16 +58,14 @@ async function find() {
   results.replaceChildren(skeleton(6));
   const json = { query: values.q, mode: values.mode, limit: LIMIT, filter: filterOf(values) };
   try {
-    show(values.q, await read("/search", { method: "POST", json, signal: running.signal }));
+    show(values.q, await read("/search", { method: "POST", json, signal }));
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (error.status === 0 || error.status >= 429) results.replaceChildren(trouble(error, find));
-    else {
-      results.replaceChildren();
-      throw error;
-    }
+    const refused = error.status >= 400 && error.status < 429;
+    results.replaceChildren(refused ? "" : trouble(error, find));
+    if (refused) form.querySelector(".form-wrong").textContent = error.message;
   } finally {
-    results.setAttribute("aria-busy", "false");
+    if (!signal.aborted) results.setAttribute("aria-busy", "false");
   }
 }
 
@@ -141,12 +140,15 @@ async function showDocument() {
   $("document-chip").replaceChildren(el("span", { class: "chip on" }, icon("file"), el("bdi", { class: "one-line" }, name), clear));
 }
 
-onSubmit(form, () => {
+onSubmit(form, async () => {
   remember(asked());
-  return find();
+  find().catch(report); // not waited for: the newest search counts
 });
 for (const input of form.querySelectorAll("[type=radio], select, [type=date]")) {
-  input.addEventListener("change", () => form.elements.q.value.trim() && form.requestSubmit());
+  input.addEventListener("change", () => {
+    const halfTyped = input.type === "date" && input.value && input.value < "1000"; // a year's first digits
+    if (form.elements.q.value.trim() && !halfTyped) form.requestSubmit();
+  });
 }
 
 addEventListener("popstate", () => {
@@ -169,8 +171,12 @@ async function begin() {
   const names = new Intl.DisplayNames(undefined, { type: "language" });
   const languages = LANGUAGES.map((code) => [names.of(code), code]).sort(([a], [b]) => a.localeCompare(b));
   form.elements.language.append(...languages.map(([name, value]) => el("option", { value }, name)));
-  const { collections } = await read("/collections");
-  form.elements.collection.append(...collections.map(({ collection_id, name }) => el("option", { value: collection_id }, name)));
+  try {
+    const { collections } = await read("/collections");
+    form.elements.collection.append(...collections.map(({ collection_id, name }) => el("option", { value: collection_id }, name)));
+  } catch (error) {
+    report(error); // one can search without them
+  }
   restore();
   await find();
 }

@@ -1,6 +1,7 @@
 // What every page has: the theme, signing out, and the keys that lead from page to page.
 
 import { call } from "./api.js";
+import { openPalette } from "./palette.js";
 import { $, busy, report, shortcut } from "./ui.js";
 
 const YEAR = 31_536_000;
@@ -15,6 +16,12 @@ function toggleTheme() {
 }
 
 for (const button of document.querySelectorAll("[data-theme-toggle]")) button.addEventListener("click", toggleTheme);
+
+// By hand, since a browser may take its time to move the focus, and what has an address of its own would be drawn anew.
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault();
+  $("main").focus();
+});
 
 const signOut = $("sign-out");
 signOut?.addEventListener("click", () =>
@@ -37,7 +44,7 @@ for (const form of document.querySelectorAll("form[data-busy]")) {
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 
 if (signOut) {
-  shortcut("mod+k", "Search", () => location.assign("/search"));
+  shortcut("mod+k", "Go to …", () => openPalette());
   shortcut("l", "Library", () => location.assign("/library"));
   shortcut("c", "Chat", () => location.assign("/"));
 }

@@ -308,6 +308,18 @@ export function later(act, milliseconds = 250) {
 
 /** Copy text; say so. */
 export async function copy(text, said = "Copied.") {
-  await navigator.clipboard.writeText(text);
-  notify(said);
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else if (!copiedByHand(text)) return notify("This browser copies only over HTTPS. Select the text and copy it.", { kind: "bad" });
+  return notify(said);
+}
+
+/** Over plain HTTP browsers have no clipboard, but the old command. */
+function copiedByHand(text) {
+  const place = el("textarea", { class: "unseen", "aria-hidden": "true" });
+  place.value = text;
+  (document.querySelector("dialog[open]") ?? document.body).append(place);
+  place.select();
+  const done = document.execCommand("copy");
+  place.remove();
+  return done;
 }
