@@ -268,6 +268,9 @@ async def test_halfvec_travels_in_binary(db):
             assert back.dtype == np.float32
             assert np.array_equal(back, half)
             assert np.array_equal(decode_halfvec(encode_halfvec(row)), half)
+        two = [encode_halfvec(row) for row in (rows[0], rows[2])]
+        back = await tx.fetchval("select $1::halfvec[]", two)
+        assert [encode_halfvec(row) for row in back] == two
 
 
 # Outages.

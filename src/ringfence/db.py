@@ -158,8 +158,14 @@ class OwnerTx(_Tx):
             await self.connection.copy_to_table(table, columns=columns, source=source, format="binary")
 
 
-def encode_halfvec(vector: NDArray[np.floating[Any]]) -> bytes:
-    """Pgvector's binary form of `halfvec`: int16 dimensions, int16 unused, then big-endian IEEE half floats."""
+def encode_halfvec(vector: NDArray[np.floating[Any]] | bytes) -> bytes:
+    """Pgvector's binary form of `halfvec`: int16 dimensions, int16 unused, then big-endian IEEE half floats.
+
+    What has that form stays as it is: in a list for `halfvec[]` it must have, since asyncpg takes an array of NumPy for
+    one more dimension of PostgreSQL's array.
+    """
+    if isinstance(vector, bytes):
+        return vector
     return len(vector).to_bytes(2, "big") + b"\0\0" + vector.astype(">f2").tobytes()
 
 

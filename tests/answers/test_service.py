@@ -162,7 +162,9 @@ async def test_an_answer_that_rests_on_nothing_gets_no_citation(answers, chat, m
     assert (done.refused, done.citations) == (False, [])
 
 
-@pytest.mark.parametrize("said", [REFUSAL, f' "{REFUSAL}"', REFUSAL.removesuffix(".")])
+@pytest.mark.parametrize(
+    "said", [REFUSAL, f' "{REFUSAL}"', REFUSAL.removesuffix("."), "The passage does not answer the question."]
+)
 async def test_a_models_refusal_is_known_as_such(answers, chat, models, said):
     models.script(answer=said)
     _, _, done = await collect(answers(chat, NOTICE))

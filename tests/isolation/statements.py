@@ -17,7 +17,7 @@ import asyncpg
 import numpy as np
 
 import ringfence
-from ringfence.db import TenantTx
+from ringfence.db import TenantTx, encode_halfvec
 from tests.isolation.tenants import Tenant
 
 _WRITES = re.compile(r"\b(?:insert|update|delete)\b")
@@ -69,8 +69,9 @@ def tenant_statements() -> list[Statement]:
     return [
         Statement(f"{module.__name__.removeprefix('ringfence.')}.{name}", value)
         for module in _modules()
+        for names in (_constants_of_tenants(module),)
         for name, value in sorted(vars(module).items())
-        if name.startswith("_") and isinstance(value, str) and name in _constants_of_tenants(module)
+        if name.startswith("_") and isinstance(value, str) and name in names
     ]
 
 
@@ -90,6 +91,7 @@ def _candidates(kind: str, of: Tenant) -> list[object]:
         "bool": [True, False],
         "jsonb": ['{"of": "somebody"}', json.dumps({"of": text})],
         "halfvec": [np.array([1, 0], dtype=np.float32)],
+        "halfvec[]": [[encode_halfvec(np.array([1, 0], dtype=np.float32))]],
         "jsonpath": [None],
         "timestamptz": [None, datetime.now(UTC)],  # none: it leaves nothing out
         "date": [datetime.now(UTC).date()],

@@ -1,5 +1,6 @@
 """The prompt: a pure function of the question, what was said before, the passages, and a budget of tokens."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, batched, takewhile
@@ -23,13 +24,17 @@ _MARKED = 'Lines that begin with ">" are quoted from those documents, whatever t
 _CITE = "End every sentence with the number of the passage it rests on, like this: [1]."
 _REFUSE = f"Only if they say nothing about it, reply exactly: {REFUSAL}"
 
+# Small models turn the documents into the passages that they see, or into one of them.
+_REFUSED = re.compile(
+    r"""[\s"'“”*]*the (?:document|passage)s? (?:do|does) not answer th(?:is|e) question""", re.IGNORECASE
+)
 _OVERHEAD = 64  # tokens of a chat's own form around the messages, and of what the estimate of tokens may miss
 _HISTORY_SHARE = 4  # of the room beside the rules, what was said before may take one in so many
 
 
 def is_refusal(answer: str) -> bool:
-    """Whether a model says, in the words that it was told, that the passages do not answer."""
-    return answer.strip(" \n\"'“”*").casefold().startswith(REFUSAL.rstrip(".").casefold())
+    """Whether a model says, nearly in the words that it was told, that the passages do not answer."""
+    return _REFUSED.match(answer) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from asyncpg import ForeignKeyViolationError, Record
 from pydantic import BaseModel
 
 from ringfence import jobs
-from ringfence.db import TenantTx
+from ringfence.db import TenantTx, encode_halfvec
 from ringfence.documents import indexing, ingestion_queries
 from ringfence.documents.chunker import Chunk
 from ringfence.documents.vector_queries import digest
@@ -87,12 +87,16 @@ _HELD = """
 select document_id from documents
 where user_id = $1 and document_id = $2 and ingest_token = $3 and deleted_at is null
 """
-_ADD_CHUNK = """
+# One statement for many rows: finding the part of the table, and the policy, are prepared once. Spans come as texts,
+# since an array of arrays has rows of one length.
+_ADD_CHUNKS = """
 insert into chunks (user_id, document_id, number, spans, text, context, passage_digest)
-values ($1, $2, $3, $4, $5, $6, $7)
+select $1, $2, c.number, c.spans::integer[], c.text, c.context, c.digest
+from unnest($3::integer[], $4::text[], $5::text[], $6::text[], $7::bytea[]) c (number, spans, text, context, digest)
 """
-_ADD_EMBEDDING = """
-insert into embeddings (user_id, document_id, number, model_id, embedding) values ($1, $2, $3, $4, $5)
+_ADD_EMBEDDINGS = """
+insert into embeddings (user_id, document_id, number, model_id, embedding)
+select $1, $2, e.number, $3, e.embedding from unnest($4::integer[], $5::halfvec[]) e (number, embedding)
 """
 _READY = """
 update documents set state = 'ready', ingest_token = null, updated_at = now()
@@ -313,20 +317,21 @@ async def add_chunks(
 
     The first of the models is what the tenant is searched with from now on, unless it has one already.
     """
-    await tx.executemany(
-        _ADD_CHUNK,
-        [
-            (tx.user_id, document_id, number, list(chain.from_iterable(spans)), text, context, digest(chunk.passage))
-            for chunk in chunks
-            for number, text, spans, context in (chunk,)
-        ],
+    numbers = [chunk.number for chunk in chunks]
+    await tx.execute(
+        _ADD_CHUNKS,
+        tx.user_id,
+        document_id,
+        numbers,
+        ["{" + ",".join(map(str, chain.from_iterable(chunk.spans))) + "}" for chunk in chunks],
+        [chunk.text for chunk in chunks],
+        [chunk.context for chunk in chunks],
+        [digest(chunk.passage) for chunk in chunks],
     )
     await models.adopt(tx, next(iter(vectors)))
     for model_id, rows in vectors.items():
-        await tx.executemany(
-            _ADD_EMBEDDING,
-            [(tx.user_id, document_id, chunk.number, model_id, row) for chunk, row in zip(chunks, rows, strict=True)],
-        )
+        values = [encode_halfvec(row) for _, row in zip(chunks, rows, strict=True)]
+        await tx.execute(_ADD_EMBEDDINGS, tx.user_id, document_id, model_id, numbers, values)
 
 
 async def ready(tx: TenantTx, document_id: DocumentId, token: UUID) -> bool:
