@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, Literal
 from uuid import UUID
 
@@ -87,12 +87,13 @@ _HELD = """
 select document_id from documents
 where user_id = $1 and document_id = $2 and ingest_token = $3 and deleted_at is null
 """
-# One statement for many rows: finding the part of the table, and the policy, are prepared once. Spans come as texts,
-# since an array of arrays has rows of one length.
+# One statement for many rows: finding the part of the table, and the policy, are prepared once. All spans come as one
+# array ($4), of which each chunk has from `first` to `last`: an array of arrays has rows of one length.
 _ADD_CHUNKS = """
 insert into chunks (user_id, document_id, number, spans, text, context, passage_digest)
-select $1, $2, c.number, c.spans::integer[], c.text, c.context, c.digest
-from unnest($3::integer[], $4::text[], $5::text[], $6::text[], $7::bytea[]) c (number, spans, text, context, digest)
+select $1, $2, c.number, ($4::integer[])[c.first : c.last], c.text, c.context, c.digest
+from unnest($3::integer[], $5::integer[], $6::integer[], $7::text[], $8::text[], $9::bytea[])
+  c (number, first, last, text, context, digest)
 """
 _ADD_EMBEDDINGS = """
 insert into embeddings (user_id, document_id, number, model_id, embedding)
@@ -318,12 +319,16 @@ async def add_chunks(
     The first of the models is what the tenant is searched with from now on, unless it has one already.
     """
     numbers = [chunk.number for chunk in chunks]
+    spans = [list(chain.from_iterable(chunk.spans)) for chunk in chunks]
+    lasts = list(accumulate(map(len, spans)))
     await tx.execute(
         _ADD_CHUNKS,
         tx.user_id,
         document_id,
         numbers,
-        ["{" + ",".join(map(str, chain.from_iterable(chunk.spans))) + "}" for chunk in chunks],
+        list(chain.from_iterable(spans)),
+        [last - len(span) + 1 for last, span in zip(lasts, spans, strict=True)],
+        lasts,
         [chunk.text for chunk in chunks],
         [chunk.context for chunk in chunks],
         [digest(chunk.passage) for chunk in chunks],
