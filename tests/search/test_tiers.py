@@ -1,5 +1,6 @@
 """The tiers of search: plans, recall, what is live, and what explains it."""
 
+import asyncio
 import re
 
 import numpy as np
@@ -15,6 +16,12 @@ from ringfence.search.tiers import Tiers, Way, reason
 from tests.migrations.later import QUICK
 from tests.search.conftest import fill, new_tenant, points
 
+_NESTED_PLANS = (
+    "load 'auto_explain'",
+    "set auto_explain.log_min_duration = 0",
+    "set auto_explain.log_nested_statements = on",
+    "set auto_explain.log_level = notice",
+)
 TIERS = Tiers(promote_at=400, demote_at=200, promoted_most=3, ef_search=100)
 
 
@@ -72,6 +79,22 @@ async def test_a_small_tenant_is_searched_exactly_through_the_primary_key(db, bu
         await found(db, user_id, model_id, vector, documents=documents[:1])
         == [n for n in brute(vectors, vector, 150) if int(n) < 25][:10]
     )
+
+
+@pytest.mark.parametrize("name", ["search_dense", "dense"])
+async def test_it_is_joined_by_hash_whoever_calls(bulk, model_id, name):
+    """What a function switches off is off in those that it calls: the plan is taken from inside of a real call."""
+    user_id, plans = await new_tenant(bulk), []
+    await fill(bulk, user_id, model_id, points(150, seed=1), per_document=5)
+    for statement in _NESTED_PLANS:
+        await bulk.execute(statement)
+    bulk.add_log_listener(lambda _, message: plans.append(message.message))
+    call = f"select document_id from {name}($1, $2, $3, 10, null, 100, 100)"
+    assert len(await bulk.fetch(call, user_id, model_id, points(1, seed=2)[0])) == 10
+    await asyncio.sleep(0)  # listeners are called by the loop
+    [plan] = [plan for plan in plans if "embeddings_shared" in plan]
+    assert "Hash Join" in plan
+    assert [part for part in ("Nested Loop", "Merge Join", "Disabled: true") if part in plan] == []
 
 
 async def test_a_large_tenant_is_searched_by_its_own_index(db, bulk, model_id, maintenance):
