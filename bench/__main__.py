@@ -24,6 +24,7 @@ BENCHMARKS = {
     "stream-cpu": "bench.stream_cpu",
     "ttft": "bench.ttft",
     "login-storm": "bench.login_storm",
+    "beside-streams": "bench.beside_streams",
 }
 
 

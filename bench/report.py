@@ -21,6 +21,7 @@ _ORDER = (
     "stream-cpu",
     "ttft",
     "login-storm",
+    "beside-streams",
 )
 _HEAD = """# Benchmarks
 

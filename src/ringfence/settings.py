@@ -300,7 +300,8 @@ class Settings(BaseSettings):
         default=400,
         ge=10,
         le=1000,
-        description="Candidates that a search in an index keeps; more find more, and take longer.",
+        description="Candidates that a search in an index of up to 25,000 passages keeps, and more of them in a larger "
+        "one (twice as many at 100,000, 1,000 at most); more find more, and take longer.",
     )
 
     storage: Literal["local", "s3"] = Field(

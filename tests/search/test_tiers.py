@@ -81,6 +81,19 @@ async def test_a_small_tenant_is_searched_exactly_through_the_primary_key(db, bu
     )
 
 
+async def test_a_search_keeps_more_candidates_in_a_larger_index(bulk, model_id, maintenance):
+    user_id = await new_tenant(bulk)
+    await fill(bulk, user_id, model_id, points(450, seed=1))
+    await maintenance.round()
+    call = "select from dense_index($1, $2, $3, 10, null, 100)"
+    for rows, kept in ((-1, 100), (450, 100), (25_000, 100), (100_000, 200), (10**8, 1000)):
+        table = f"embeddings_{user_id.hex}"
+        assert await bulk.execute("update pg_class set reltuples = $1 where relname = $2", rows, table) == "UPDATE 1"
+        async with bulk.transaction():
+            assert len(await bulk.fetch(call, user_id, model_id, points(1, seed=2)[0])) == 10
+            assert await bulk.fetchval("select current_setting('hnsw.ef_search')") == str(kept)
+
+
 @pytest.mark.parametrize("name", ["search_dense", "dense"])
 async def test_it_is_joined_by_hash_whoever_calls(bulk, model_id, name):
     """What a function switches off is off in those that it calls: the plan is taken from inside of a real call."""

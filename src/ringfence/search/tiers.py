@@ -12,7 +12,8 @@ class Tiers:
         promote_at: vectors of one model from which a tenant gets a table and an index of its own.
         demote_at: vectors below which it loses them; also the chunks up to which a narrowed search is exact.
         promoted_most: tenants that have them at once.
-        ef_search: candidates that a search in an index keeps; more find more, and take longer.
+        ef_search: candidates that a search keeps in an index of up to 25,000 vectors; more find more, and take longer.
+            In a larger one there are more, by the square root of its size, up to 1,000.
     """
 
     promote_at: int = 20_000
