@@ -45,6 +45,7 @@ async def work(db, library, ingestion):
     index = lexical.LexicalIndex(db)
     handlers = {
         lexical.KIND: lambda job: index.run(job.user_id, job.payload),
+        lexical.RETITLE: lambda job: index.retitle(job.user_id, job.payload),
         INGEST: ingestion.run,
         REPLACE: ingestion.run_replacement,
         PURGE: lambda job: library.purge(job.user_id),

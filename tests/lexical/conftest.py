@@ -60,6 +60,16 @@ class Shelf:
         title = name.rpartition(".")[0]
         self.live |= {(document_id, n): (f"{title}\n{text}", analysis) for n, text in enumerate(texts, first)}
 
+    async def rename(self, document_id: DocumentId, name: str) -> None:
+        """Let the document have another name, which the index does not know yet."""
+        async with self.db.tenant(self.user_id) as tx:
+            sql = "update documents set name = $3 where user_id = $1 and document_id = $2"
+            await tx.execute(sql, self.user_id, document_id, name)
+        title = name.rpartition(".")[0]
+        for key, (text, analysis) in self.live.items():
+            if key[0] == document_id:
+                self.live[key] = f"{title}\n{text.partition('\n')[2]}", analysis
+
     def forget(self, document_id: DocumentId) -> None:
         self.live = {key: value for key, value in self.live.items() if key[0] != document_id}
 

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 from ringfence import jobs
 from ringfence.db import TenantTx
+from ringfence.ids import DocumentId
 from ringfence.lexical import queries as lexical
-from ringfence.lexical.service import KIND, MOST_WAITING, IndexPayload
+from ringfence.lexical.service import KIND, MOST_WAITING, RETITLE, IndexPayload, RetitlePayload
 
 _MERGED_WITHIN = timedelta(seconds=15)
 _CLEANED_WITHIN = timedelta(minutes=10)
@@ -20,6 +21,12 @@ async def merge_soon(tx: TenantTx) -> None:
 async def clean_later(tx: TenantTx) -> None:
     """See that what the index holds of documents that are gone goes too."""
     await _promise(tx, IndexPayload(step="clean"), _CLEANED_WITHIN)
+
+
+async def retitle(tx: TenantTx, document_id: DocumentId) -> None:
+    """See that a document is found by the words of the name that it has now, and the index is cleaned of the former."""
+    await jobs.enqueue(tx, tx.user_id, RETITLE, RetitlePayload(document_id=document_id))
+    await clean_later(tx)
 
 
 async def _promise(tx: TenantTx, payload: IndexPayload, delay: timedelta) -> None:

@@ -301,6 +301,8 @@ class Ingestion:
             if not await claims.ready(tx, claim, source):
                 raise Lost
             await queries.set_language(tx, claim.document_id, language)
+            if await queries.name_of(tx, claim.document_id) != source.name:  # it was renamed meanwhile
+                await indexing.retitle(tx, claim.document_id)
             await indexing.merge_soon(tx)
             if len(written) > len(wanted):
                 await forget_later(tx)

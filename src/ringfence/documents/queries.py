@@ -87,6 +87,7 @@ _HELD = """
 select document_id from documents
 where user_id = $1 and document_id = $2 and ingest_token = $3 and deleted_at is null
 """
+_NAME = "select name from documents where user_id = $1 and document_id = $2"
 # One statement for many rows: finding the part of the table, and the policy, are prepared once. All spans come as one
 # array ($4), of which each chunk has from `first` to `last`: an array of arrays has rows of one length.
 _ADD_CHUNKS = """
@@ -241,6 +242,12 @@ async def lock(tx: TenantTx, document_id: DocumentId) -> Document | None:
     """The same, locked until the transaction's end. Whoever locks its replacement too, locks this first."""
     row = await tx.fetchrow(_LOCK, tx.user_id, document_id)
     return document(row) if row else None
+
+
+async def name_of(tx: TenantTx, document_id: DocumentId) -> str | None:
+    """What the document is called."""
+    name: str | None = await tx.fetchval(_NAME, tx.user_id, document_id)
+    return name
 
 
 async def usage(tx: TenantTx) -> Usage:

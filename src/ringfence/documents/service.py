@@ -262,8 +262,11 @@ class Library:
         """
         clean, said = None if name is None else sniff.clean_name(name), labels or Labels()
         async with self._db.tenant(user_id) as tx:
+            before = _found(await queries.lock(tx, document_id)).name
             document = _found(await _label(tx, document_id, said, clean))
             await require_collections(tx, said)
+            if document.name != before:
+                await indexing.retitle(tx, document_id)
         return document
 
     async def put_into(

@@ -80,6 +80,11 @@ class Writer:
         ]
 
 
+def segment_of(name: str, chunks: Sequence[tuple[int, str]], analysis: int) -> Segment:
+    """The segment of up to `SEGMENT_CHUNKS` chunks with consecutive numbers, whose document's analysis is known."""
+    return _segment(PurePosixPath(name).stem, chunks, analysis)
+
+
 def _runs(chunks: Sequence[tuple[int, str]]) -> list[list[tuple[int, str]]]:
     """The same, cut where a number is missing."""
     runs = groupby(enumerate(chunks), key=lambda pair: pair[1][0] - pair[0])

@@ -104,6 +104,19 @@ where d.user_id = $1 and d.state = 'ready' and not exists (
   where s.user_id = $1 and s.document_id = c.document_id and c.number between s.first and s.first + s.width - 1)
 order by c.document_id, c.number limit $2
 """
+_SEGMENTS = """
+select user_id, segment from lexical_segments where user_id = $1 and document_id = $2 order by segment
+"""
+_TITLED = """
+select c.user_id, s.segment, s.analysis, d.name, c.number, c.text, c.context from lexical_segments s
+join documents d on d.user_id = $1 and d.document_id = s.document_id
+join chunks c on c.user_id = $1 and c.document_id = s.document_id
+  and c.number >= s.first and c.number < s.first + s.width
+where s.user_id = $1 and s.segment = any($2::bigint[]) order by s.segment, c.number
+"""
+_FORGET_SEGMENTS = """
+update lexical_segments set document_id = null where user_id = $1 and segment = any($2::bigint[])
+"""
 _FORGET_BLOCKS = """
 delete from lexical_blocks where user_id = $1 and (term, first) in (
   select term, first from lexical_blocks where user_id = $1 limit 5000)
@@ -122,6 +135,16 @@ class Unindexed:
     """Chunks of one document that the index lacks: (number, text under its headings), in order."""
 
     document_id: DocumentId
+    name: str
+    chunks: list[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Titled:
+    """A segment, its document's name as it is now, and its chunks: (number, text under its headings), in order."""
+
+    segment: int
+    analysis: int
     name: str
     chunks: list[tuple[int, str]]
 
@@ -197,6 +220,27 @@ async def unindexed(tx: TenantTx, most: int) -> list[Unindexed]:
         Unindexed(DocumentId(document_id), name, [(row["number"], f"{row['context']}\n{row['text']}") for row in found])
         for (document_id, name), found in groupby(rows, key=lambda row: (row["document_id"], row["name"]))
     ]
+
+
+async def segments(tx: TenantTx, document_id: DocumentId) -> list[int]:
+    """The document's segments, in order."""
+    return [row["segment"] for row in await tx.fetch(_SEGMENTS, tx.user_id, document_id)]
+
+
+async def titled(tx: TenantTx, segments: Sequence[int]) -> list[Titled]:
+    """What these segments hold, those that still belong to a document, in order."""
+    rows = await tx.fetch(_TITLED, tx.user_id, segments)
+    return [
+        Titled(segment, analysis, name, [(row["number"], f"{row['context']}\n{row['text']}") for row in found])
+        for (segment, analysis, name), found in groupby(
+            rows, key=lambda row: (row["segment"], row["analysis"], row["name"])
+        )
+    ]
+
+
+async def forget_segments(tx: TenantTx, segments: Sequence[int]) -> None:
+    """Let searches find nothing by these segments; the index is cleaned of them later."""
+    await tx.execute(_FORGET_SEGMENTS, tx.user_id, segments)
 
 
 async def empty(tx: TenantTx) -> bool:

@@ -129,6 +129,7 @@ async def open_handlers(
             STORE: erase,
             evaluation.KIND: Handler(evaluator.run, evaluator.give_up),
             lexical.KIND: Handler(lambda job: index.run(job.user_id, job.payload), _note, timedelta(days=7)),
+            lexical.RETITLE: Handler(lambda job: index.retitle(job.user_id, job.payload), _note, timedelta(days=7)),
             leaving.KIND: Handler(
                 Deletion(db, library, storage, [_pseudonymous(secret)]).run, _note, timedelta(days=30)
             ),
