@@ -243,6 +243,12 @@ async def promised(tx: TenantTx, kind: str, payload: BaseModel) -> bool:
     return await tx.fetchval(_PROMISED, tx.user_id, kind, payload.model_dump_json()) is not None
 
 
+async def promise_once(tx: TenantTx, kind: str, payload: BaseModel, delay: timedelta) -> None:
+    """The same, where the tenant has no such job that is not due yet."""
+    if not await promised(tx, kind, payload):
+        await promise(tx, kind, payload, delay)
+
+
 async def withdraw(tx: TenantTx, job_id: int) -> bool:
     """Remove a job that was promised; False if it has begun or is gone."""
     return bool(await tx.execute(_WITHDRAW, tx.user_id, job_id))

@@ -171,6 +171,12 @@ async def test_a_models_refusal_is_known_as_such(answers, chat, models, said):
     assert (done.refused, done.citations) == (True, [])
 
 
+async def test_an_answer_that_begins_like_a_refusal_is_none(answers, chat, models):
+    models.script(answer="The passage does not answer the question directly, but the notice period is six weeks.")
+    _, _, done = await collect(answers(chat, NOTICE))
+    assert not done.refused
+
+
 async def test_below_the_floor_nobody_is_asked(answers, chat, models):
     sources, text, done = await collect(answers(chat, passage("Far from it.", 0.2)))
     assert len(sources) == 1

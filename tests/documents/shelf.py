@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from ringfence import jobs
+from ringfence.documents.renaming import RETITLE, Retitling
 from ringfence.documents.service import INGEST, PURGE, REPLACE
 from ringfence.lexical import service as lexical
 
@@ -42,10 +43,10 @@ async def due(admin):
 
 async def work(db, library, ingestion):
     """Run all jobs that are due, those that they bring too; which kinds there were, but for the index's."""
-    index = lexical.LexicalIndex(db)
+    index, retitling = lexical.LexicalIndex(db), Retitling(db)
     handlers = {
         lexical.KIND: lambda job: index.run(job.user_id, job.payload),
-        lexical.RETITLE: lambda job: index.retitle(job.user_id, job.payload),
+        RETITLE: lambda job: retitling.run(job.user_id, job.payload),
         INGEST: ingestion.run,
         REPLACE: ingestion.run_replacement,
         PURGE: lambda job: library.purge(job.user_id),

@@ -5,9 +5,14 @@ import asyncio
 import pytest
 
 from ringfence import jobs
-from ringfence.lexical.service import RETITLE, LexicalIndex
+from ringfence.documents.ingest import Ingestion
+from ringfence.documents.parsing.sandbox import Sandbox
+from ringfence.documents.renaming import RETITLE, Retitling
+from ringfence.models.openai import OpenAIEmbedder
 from ringfence.search.service import How, Search
-from tests.documents.shelf import claimed, put, work
+from tests.documents.shelf import claimed, due, put, work
+
+TEXT = b"Nobody swims here."
 
 
 @pytest.fixture
@@ -22,37 +27,72 @@ def found(db, embedder, user):
     return find
 
 
-async def test_a_document_is_found_by_its_new_name(db, library, ingestion, user, found):
-    document = await put(library, user, b"Nobody swims here.", "harbour.txt")
+async def ready(db, library, ingestion, user, name):
+    document = await put(library, user, TEXT, name)
     await work(db, library, ingestion)
+    return document.document_id
+
+
+async def worked(db, admin, library, ingestion):
+    await due(admin)
+    return await work(db, library, ingestion)
+
+
+async def test_a_document_is_found_by_its_new_name(db, admin, library, ingestion, user, found):
+    document_id = await ready(db, library, ingestion, user, "harbour.txt")
     assert await found("harbour") == {"harbour.txt"}
-    await library.change(user, document.document_id, name="lighthouse.txt")
-    assert await work(db, library, ingestion) == [RETITLE]
+    for name in ("pier.txt", "lighthouse.txt"):
+        await library.change(user, document_id, name=name)
+    assert await work(db, library, ingestion) == []  # it waits for what else there may be
+    assert await worked(db, admin, library, ingestion) == [RETITLE]
     assert await found("lighthouse") == {"lighthouse.txt"}
-    assert await found("harbour") == set()
+    assert await found("harbour pier") == set()
+    dead = "select count(*) from lexical_segments where document_id is null"
+    assert await admin.fetchval(dead) == 1
+    await worked(db, admin, library, ingestion)
+    assert await admin.fetchval(dead) == 0
 
 
-async def test_the_same_name_again_makes_no_work(db, library, ingestion, user):
-    document = await put(library, user, b"Nobody swims here.", "harbour.txt")
-    await work(db, library, ingestion)
-    await library.change(user, document.document_id, name="harbour.txt")
-    assert await work(db, library, ingestion) == []
+@pytest.mark.parametrize("name", ["harbour.txt", "harbour.md"])
+async def test_the_same_words_make_no_work(db, admin, library, ingestion, user, name):
+    document_id = await ready(db, library, ingestion, user, "harbour.txt")
+    await library.change(user, document_id, name=name)
+    assert await worked(db, admin, library, ingestion) == []
 
 
-async def test_a_name_that_comes_while_it_is_read_counts_too(db, library, ingestion, user, models, found):
-    document = await put(library, user, b"Nobody swims here.", "harbour.txt")
+class Held(OpenAIEmbedder):
+    """An embedder that answers when a test says so."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def embed(self, texts):
+        self.reached.set()
+        await self.go_on.wait()
+        return await super().embed(texts)
+
+
+async def test_a_name_that_comes_while_it_is_read_counts_too(
+    db, admin, library, storage, ingestion, user, models, found
+):
+    held = Held(models.openai_url, "hash")
+    document = await put(library, user, TEXT, "harbour.txt")
     [job] = await claimed(db)
-    models.script_embeddings(delay=0.3)
-    run = asyncio.create_task(ingestion.run(job))
-    await models.wait_for(lambda: bool(models.embeddings))
-    await library.change(user, document.document_id, name="lighthouse.txt")
-    [early] = await claimed(db)
-    assert early.kind == RETITLE
-    await LexicalIndex(db).retitle(user, early.payload)  # nothing is there yet that it could change
-    await run
+    async with Sandbox(processes=1) as sandbox:
+        slow = Ingestion(db, storage, sandbox, held, chunk_tokens=68, chunk_overlap_tokens=13)
+        run = asyncio.create_task(slow.run(job))
+        await held.reached.wait()
+        await library.change(user, document.document_id, name="lighthouse.txt")
+        await due(admin)
+        [early] = await claimed(db)
+        await Retitling(db).run(user, early.payload)  # nothing is there yet that it could change
+        held.go_on.set()
+        await run
+    await held.close()
     async with db.system() as tx:
         for ended in (job, early):
             await jobs.finish(tx, ended)
-    assert await work(db, library, ingestion) == [RETITLE]
+    assert await worked(db, admin, library, ingestion) == [RETITLE]
     assert await found("lighthouse") == {"lighthouse.txt"}
     assert await found("harbour") == set()

@@ -9,7 +9,7 @@ import pytest
 from ringfence.filters import Filter
 from ringfence.lexical import queries
 from ringfence.lexical.postings import SEGMENT_CHUNKS
-from ringfence.lexical.service import KIND, IndexPayload, RetitlePayload
+from ringfence.lexical.service import KIND, IndexPayload
 from ringfence.lexical.terms import query_terms
 from ringfence.migrations import scripts
 from ringfence.search import queries as search
@@ -323,35 +323,3 @@ async def test_an_upgrade_has_each_tenant_with_chunks_filled_in_once(db, admin, 
     await admin.execute("delete from jobs")
     async with db.tenant(shelf.user_id) as tx:
         assert await tx.execute(sql, shelf.user_id) == 0
-
-
-@pytest.mark.parametrize("merged", [False, True])
-async def test_a_document_is_found_by_its_new_name_and_throughout(admin, shelf, index, merged):
-    document_id = await shelf.put(texts(3, 600, ENGLISH), name="Harbour.txt")
-    other = await shelf.put(["harbour"], name="Oven.txt")
-    if merged:
-        await index.merge(shelf.user_id)
-    assert len(await shelf.agrees("harbour")) == 601
-    await shelf.rename(document_id, "Lighthouse.txt")
-    retitling = asyncio.create_task(
-        index.retitle(shelf.user_id, RetitlePayload(document_id=document_id).model_dump_json())
-    )
-    while not retitling.done():
-        assert len(await shelf.search("house")) == 600
-    await retitling
-    assert len(await shelf.agrees("lighthouse")) == 600
-    assert [(found, number) for found, number, _ in await shelf.agrees("harbour")] == [(other, 0)]
-    found = await all_agree(shelf)
-    await index.clean(shelf.user_id)
-    assert await all_agree(shelf) == found
-    assert (await counted(admin, shelf))[0] == len(range(0, 600, SEGMENT_CHUNKS)) + 1
-
-
-async def test_a_document_that_is_gone_gets_no_name(admin, shelf, index):
-    document_id = await shelf.put(["harbour"])
-    payload = RetitlePayload(document_id=document_id).model_dump_json()
-    await shelf.remove(document_id)
-    await index.retitle(shelf.user_id, payload)
-    assert await shelf.agrees("harbour") == []
-    await index.clean(shelf.user_id)
-    assert await counted(admin, shelf) == [0, 0, 0]

@@ -26,7 +26,8 @@ _REFUSE = f"Only if they say nothing about it, reply exactly: {REFUSAL}"
 
 # Small models turn the documents into the passages that they see, or into one of them.
 _REFUSED = re.compile(
-    r"""[\s"'“”*]*the (?:document|passage)s? (?:do|does) not answer th(?:is|e) question""", re.IGNORECASE
+    r"""[\s"'“”*]*the (?:document|passage)s? (?:do|does) not answer th(?:is|e) question(?=[.!]|[\s"'“”*]*$)""",
+    re.IGNORECASE,
 )
 _OVERHEAD = 64  # tokens of a chat's own form around the messages, and of what the estimate of tokens may miss
 _HISTORY_SHARE = 4  # of the room beside the rules, what was said before may take one in so many

@@ -12,6 +12,7 @@ from ringfence.documents import claims, indexing, passwords, queries
 from ringfence.documents.chunker import Chunk, Chunker, chunker_for
 from ringfence.documents.claims import Claim, Source
 from ringfence.documents.parsing.sandbox import Sandbox
+from ringfence.documents.renaming import retitle_soon
 from ringfence.documents.service import IngestPayload, ReplacePayload
 from ringfence.documents.tracking import EVERY, let_go
 from ringfence.documents.vectors import PassageVectors, forget_later
@@ -301,8 +302,8 @@ class Ingestion:
             if not await claims.ready(tx, claim, source):
                 raise Lost
             await queries.set_language(tx, claim.document_id, language)
-            if await queries.name_of(tx, claim.document_id) != source.name:  # it was renamed meanwhile
-                await indexing.retitle(tx, claim.document_id)
+            name = await queries.name_of(tx, claim.document_id)  # it may have been renamed meanwhile
+            await retitle_soon(tx, claim.document_id, source.name, name)
             await indexing.merge_soon(tx)
             if len(written) > len(wanted):
                 await forget_later(tx)

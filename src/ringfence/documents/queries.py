@@ -244,10 +244,9 @@ async def lock(tx: TenantTx, document_id: DocumentId) -> Document | None:
     return document(row) if row else None
 
 
-async def name_of(tx: TenantTx, document_id: DocumentId) -> str | None:
-    """What the document is called."""
-    name: str | None = await tx.fetchval(_NAME, tx.user_id, document_id)
-    return name
+async def name_of(tx: TenantTx, document_id: DocumentId) -> str:
+    """What a document that is there is called."""
+    return str(await tx.fetchval(_NAME, tx.user_id, document_id))
 
 
 async def usage(tx: TenantTx) -> Usage:

@@ -31,6 +31,7 @@ from ringfence.documents.intake import Intake, Received, Withdraw, erase_later
 from ringfence.documents.labels import Labels, labels, require_collections
 from ringfence.documents.listing import Listing, Page
 from ringfence.documents.queries import Document, Usage
+from ringfence.documents.renaming import retitle_soon
 from ringfence.errors import Conflict, NotFound
 from ringfence.ids import CollectionId, DocumentId, UserId, new_document_id
 from ringfence.lexical import queries as lexical
@@ -265,8 +266,7 @@ class Library:
             before = _found(await queries.lock(tx, document_id)).name
             document = _found(await _label(tx, document_id, said, clean))
             await require_collections(tx, said)
-            if document.name != before:
-                await indexing.retitle(tx, document_id)
+            await retitle_soon(tx, document_id, before, document.name)
         return document
 
     async def put_into(
@@ -362,8 +362,7 @@ class Library:
                 await self._promise_purge(tx, oldest - until)
 
     async def _promise_purge(self, tx: TenantTx, delay: timedelta) -> None:
-        if not await jobs.promised(tx, PURGE, PurgePayload()):
-            await jobs.promise(tx, PURGE, PurgePayload(), delay)
+        await jobs.promise_once(tx, PURGE, PurgePayload(), delay)
 
     async def _purge(
         self, user_id: UserId, ids: Sequence[DocumentId], binned_until: datetime | None = None

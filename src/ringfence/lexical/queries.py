@@ -109,11 +109,11 @@ select user_id, segment from lexical_segments where user_id = $1 and document_id
 """
 _TITLED = """
 select c.user_id, s.segment, s.analysis, d.name, c.number, c.text, c.context from lexical_segments s
-join documents d on d.user_id = $1 and d.document_id = s.document_id
-join chunks c on c.user_id = $1 and c.document_id = s.document_id
-  and c.number >= s.first and c.number < s.first + s.width
-where s.user_id = $1 and s.segment = any($2::bigint[]) order by s.segment, c.number
+join documents d on d.user_id = $1 and d.document_id = $2
+join chunks c on c.user_id = $1 and c.document_id = $2 and c.number >= s.first and c.number < s.first + s.width
+where s.user_id = $1 and s.document_id = $2 and s.segment = any($3::bigint[]) order by s.segment, c.number
 """
+_HOLD = "select user_id from documents where user_id = $1 and document_id = $2 for no key update"
 _FORGET_SEGMENTS = """
 update lexical_segments set document_id = null where user_id = $1 and segment = any($2::bigint[])
 """
@@ -227,9 +227,14 @@ async def segments(tx: TenantTx, document_id: DocumentId) -> list[int]:
     return [row["segment"] for row in await tx.fetch(_SEGMENTS, tx.user_id, document_id)]
 
 
-async def titled(tx: TenantTx, segments: Sequence[int]) -> list[Titled]:
-    """What these segments hold, those that still belong to a document, in order."""
-    rows = await tx.fetch(_TITLED, tx.user_id, segments)
+async def hold(tx: TenantTx, document_id: DocumentId) -> None:
+    """Until the transaction's end, nobody changes the document or begins to ingest it. Taken after `lock`."""
+    await tx.execute(_HOLD, tx.user_id, document_id)
+
+
+async def titled(tx: TenantTx, document_id: DocumentId, segments: Sequence[int]) -> list[Titled]:
+    """What these segments hold, those that still belong to the document, in order."""
+    rows = await tx.fetch(_TITLED, tx.user_id, document_id, segments)
     return [
         Titled(segment, analysis, name, [(row["number"], f"{row['context']}\n{row['text']}") for row in found])
         for (segment, analysis, name), found in groupby(

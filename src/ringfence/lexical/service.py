@@ -5,7 +5,6 @@ rest. Writers and searches wait for none of them, and a search finds the same be
 """
 
 import asyncio
-from itertools import batched
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -13,10 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from ringfence.db import Database
 from ringfence.ids import DocumentId, UserId
 from ringfence.lexical import queries
-from ringfence.lexical.postings import Segment, Writer, segment_of
+from ringfence.lexical.postings import Writer
 
 KIND = "index"
-RETITLE = "retitle"
 
 MOST_WAITING = 64
 """Segments that are not merged, from which on they are: a search reads a row of each of them for each of its terms."""
@@ -25,7 +23,6 @@ MOST_WAITING = 64
 _MERGE_ROWS = 2000
 _SWEEP_ROWS = 10_000
 _FILL_CHUNKS = 512
-_RETITLED_AT_ONCE = 16
 
 
 class IndexPayload(BaseModel):
@@ -37,13 +34,6 @@ class IndexPayload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     step: Literal["merge", "clean", "fill"]
-
-
-class RetitlePayload(BaseModel):
-    """A document that has another name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    document_id: DocumentId
 
 
 class LexicalIndex:
@@ -68,26 +58,6 @@ class LexicalIndex:
         await self.merge(user_id)
         if step == "clean":
             await self.clean(user_id)
-
-    async def retitle(self, user_id: UserId, payload: str) -> None:
-        """Run a `retitle` job: let the document's chunks be found by the words of its name, and by no former one's.
-
-        Each is found throughout: what is new takes the place of what was in one transaction. What was is cleaned later.
-
-        Raises:
-            Unavailable: the database; run it again.
-        """
-        document_id = RetitlePayload.model_validate_json(payload).document_id
-        async with self._db.tenant(user_id) as tx:
-            known = await queries.segments(tx, document_id)
-        for some in batched(known, _RETITLED_AT_ONCE):
-            async with self._db.tenant(user_id) as tx:
-                await queries.lock(tx)
-                found = await queries.titled(tx, some)
-                made = await asyncio.to_thread(_made_anew, found)
-                await queries.forget_segments(tx, [one.segment for one in found])
-                await queries.add(tx, document_id, made)
-        await self.merge(user_id)
 
     async def merge(self, user_id: UserId, rows: int = _MERGE_ROWS) -> None:
         """Merge all that is stored of documents that are ready, so many rows in a transaction."""
@@ -133,7 +103,3 @@ class LexicalIndex:
                     await queries.add(tx, one.document_id, segments)
             if not found:
                 return
-
-
-def _made_anew(titled: list[queries.Titled]) -> list[Segment]:
-    return [segment_of(one.name, one.chunks, one.analysis) for one in titled]

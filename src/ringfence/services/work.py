@@ -19,6 +19,7 @@ from ringfence.documents.intake import ERASE, STORE
 from ringfence.documents.parsing import recognition
 from ringfence.documents.parsing.sandbox import Limits, Sandbox
 from ringfence.documents.reembed import PATIENCE, REEMBED, Reembedding
+from ringfence.documents.renaming import RETITLE, Retitling
 from ringfence.documents.service import INGEST, PURGE, REPLACE
 from ringfence.documents.vectors import FORGET, PassageVectors
 from ringfence.evaluation import service as evaluation
@@ -115,7 +116,7 @@ async def open_handlers(
         erase = Handler(lambda job: library.erase(job.user_id, job.payload), _note, timedelta(days=7))
         ways = SearchWays(Search(db, embedders.main, open_reranking(settings, stack), coming=embedders.coming))
         evaluator = evaluation.Evaluator(db, ways, embedding_model=embedders.main.name)
-        index = lexical.LexicalIndex(db)
+        index, retitling = lexical.LexicalIndex(db), Retitling(db)
         outbox = Outbox(derive(secret, Purpose.MAIL), transport, now)
         post = make_post(db, secret, settings.code_seconds, now=now)
         reembedding = _reembedding(settings, db, embedders)
@@ -129,7 +130,7 @@ async def open_handlers(
             STORE: erase,
             evaluation.KIND: Handler(evaluator.run, evaluator.give_up),
             lexical.KIND: Handler(lambda job: index.run(job.user_id, job.payload), _note, timedelta(days=7)),
-            lexical.RETITLE: Handler(lambda job: index.retitle(job.user_id, job.payload), _note, timedelta(days=7)),
+            RETITLE: Handler(lambda job: retitling.run(job.user_id, job.payload), _note, timedelta(days=7)),
             leaving.KIND: Handler(
                 Deletion(db, library, storage, [_pseudonymous(secret)]).run, _note, timedelta(days=30)
             ),
