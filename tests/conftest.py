@@ -87,6 +87,11 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     return found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first: at the end, the others would wait for it and have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The server is gone with the last of those who use it, or soon after."""
     if not hasattr(config, "workerinput") and (folder := os.environ.pop(_SERVER, None)):

@@ -240,7 +240,7 @@ async def test_a_worker_gets_a_handler_for_each_kind_of_job(settings):
     async with open_handlers(settings, require_smtp(with_(settings, smtp_host="localhost"))) as work:
         assert set(work.handlers) == {
             "ingest", "replace", "purge", "erase", "store", "index", "mail", "delete_account", "evaluate", "reembed",
-            "forget_vectors",
+            "forget_vectors", "retitle",
         }  # fmt: skip
 
 

@@ -211,6 +211,7 @@ async def test_files_of_an_earlier_backup_are_linked(tenants, source, storage, t
 # Under load.
 
 
+@pytest.mark.long
 async def test_a_backup_amid_uploads_and_deletions_is_consistent(live, source, storage, fresh, fresh_url, tmp_path):
     stop, deleted = asyncio.Event(), 0
 

@@ -46,6 +46,7 @@ async def faults_now(visitor: Visitor, path: str) -> list[str]:
     return lines + shifts + ([f"{path} is too wide"] if wide else [])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("screen", [{}, PHONE], ids=["desk", "phone"])
 async def test_no_view_shuts_anybody_out(browser: Browser, live: Live, screen: dict[str, object]) -> None:
     guest = await Visitor.arrive(browser, live.url, "guest@example.com", **screen)

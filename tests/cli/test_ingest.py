@@ -220,6 +220,7 @@ async def test_an_end_that_comes_before_the_answer_to_its_upload_counts():
     assert outcome.ready == 1
 
 
+@pytest.mark.long
 async def test_a_session_that_has_ended_is_no_files_fault(account, files):
     async with signed_in(account.url) as (client, _), signed_in(account.url) as (other, _):
         assert (await other._http.delete("/api/v1/sessions")).status_code == 204

@@ -57,6 +57,7 @@ async def code_of(folder, email):
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_everything_with_nothing_but_what_comes_along(settings, models_dir, tmp_path):
     """Embedded PostgreSQL, embedded models, a worker process: sign up, upload, ask. Then again on the same folder."""
     alone = Settings(

@@ -222,6 +222,7 @@ def stand_open(models, count):
     return models.streaming == count
 
 
+@pytest.mark.long
 async def test_two_hundred_streams_hold_no_connection(settings, models):
     """Twenty times as many streams as the pool has connections stand open, and other requests are answered.
 

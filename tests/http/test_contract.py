@@ -216,6 +216,7 @@ async def tried(folder, url, *arguments, config=""):
     return output.decode(), process.returncode == 0
 
 
+@pytest.mark.long
 async def test_schemathesis_finds_nothing_without_a_token(live, admin, tmp_path):
     """What needs a token only a little: its answers are all alike."""
     said, well = await tried(tmp_path, live.url, config=LESS.format(NEEDS_A_TOKEN))
@@ -223,6 +224,7 @@ async def test_schemathesis_finds_nothing_without_a_token(live, admin, tmp_path)
     assert await admin.fetchval("select count(*) from users") > 0
 
 
+@pytest.mark.long
 async def test_schemathesis_finds_nothing_within_a_session(live, admin, tmp_path):
     async with live.account("ada@example.com"):
         said, well = await tried(tmp_path, live.url, "--include-path-regex", NEEDS_A_TOKEN, config=BY_SESSION)

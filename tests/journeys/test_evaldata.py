@@ -35,6 +35,7 @@ async def finish(client, document_id):
     return document
 
 
+@pytest.mark.long
 async def test_all_of_them_end_and_the_worker_lives(live: Live, admin: asyncpg.Connection) -> None:
     wellformed, hostile = rows("wellformed"), rows("hostile")
     async with live.account("ada@example.com") as client:

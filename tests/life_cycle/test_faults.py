@@ -180,6 +180,7 @@ async def exact(admin, made, contents):
     assert disturbed == undisturbed
 
 
+@pytest.mark.long
 async def test_killed_workers_leave_each_document_once_with_its_exact_chunks(settings, box, admin, chance):
     """A kill strikes at any point of what follows the end of some document, so no document meets more than a few."""
     contents = list(texts(chance, 2 * KILLS + 4))
@@ -218,6 +219,7 @@ async def test_a_worker_that_died_is_taken_over_when_its_lease_has_ended(setting
     assert Settings.model_fields["job_lease"].default <= 20  # 30 s less what the queue and a look at it take
 
 
+@pytest.mark.long
 async def test_a_document_that_kills_its_workers_costs_its_neighbours_one_crash(settings, box, admin, models):
     async with engine(settings, box, worker_slots=4) as made:
         models.script_embeddings(first_delay=600)
@@ -248,6 +250,7 @@ def asked_for(models, word):
     return sum(word in request.body["input"][0] for request in models.embeddings)
 
 
+@pytest.mark.long
 async def test_a_worker_that_was_paused_and_comes_back_changes_nothing(settings, box, admin, models, chance):
     """Twice: while the other one is at work, and when it has done. The first one's vectors wait for it meanwhile."""
     contents = list(texts(chance, 2))
@@ -313,6 +316,7 @@ async def administrator(url):
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_a_database_that_is_restarted_under_load_loses_nothing_accepted(
     settings, box, own_server, chance, tmp_path
 ):

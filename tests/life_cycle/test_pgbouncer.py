@@ -39,6 +39,7 @@ async def test_sign_up_upload_and_ask(pooled, models, admin):
         assert 1 <= await admin.fetchval(through_the_pooler, "ringfence_app") <= 2
 
 
+@pytest.mark.long
 async def test_tenants_that_share_connections_see_their_own_rows_alone(pooled, models):
     """Many transactions of two tenants take turns on two server connections; no setting of one outlives it."""
     async with (

@@ -62,6 +62,7 @@ async def filled(admin, wanted):
     return there
 
 
+@pytest.mark.long
 async def test_a_tenant_is_asked_throughout_its_move(moving, next_server, admin):
     """Each answer is wholly the old model's until one is wholly the new one's, and so is each after that."""
     old, answers, stop = await asked(moving.http), [], asyncio.Event()

@@ -87,6 +87,7 @@ async def measured(settings, token, size):
         return before, memory(server.process.pid), time.monotonic() - began
 
 
+@pytest.mark.long
 async def test_memory_does_not_grow_with_the_file(stored, db, user):
     before, most, _ = await measured(stored, await access_token(db, user), LARGE)
     assert most - before < ROOM

@@ -279,6 +279,7 @@ def stack(
     return Stack(processes, installed, data, tmp, places)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_the_stack_starts_serves_and_stops(stack: Stack, mailbox: Mailbox) -> None:
     """migrate and weights, then API and worker, in the order and with the environment of the compose file."""
