@@ -46,7 +46,7 @@ async def test_of_two_names_the_later_one_wins(shelf, retitle):
     await shelf.rename(document_id, "Pier.txt")
     first = asyncio.create_task(retitle(document_id))
     while not await shelf.search("pier"):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # each look is a round trip, in which the job goes on; this keeps the loop fair to it
     await shelf.rename(document_id, "Lighthouse.txt")
     await asyncio.gather(first, retitle(document_id))
     assert len(await shelf.agrees("lighthouse")) == COUNT

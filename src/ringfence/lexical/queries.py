@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from asyncpg import Record
+
 from ringfence.db import TenantTx
 from ringfence.ids import DocumentId
 from ringfence.lexical.postings import SEGMENT_BITS, Segment
@@ -217,7 +219,7 @@ async def unindexed(tx: TenantTx, most: int) -> list[Unindexed]:
     """Some live chunks that the index lacks, by document; none where it lacks none."""
     rows = await tx.fetch(_UNINDEXED, tx.user_id, most)
     return [
-        Unindexed(DocumentId(document_id), name, [(row["number"], f"{row['context']}\n{row['text']}") for row in found])
+        Unindexed(DocumentId(document_id), name, [_chunk(row) for row in found])
         for (document_id, name), found in groupby(rows, key=lambda row: (row["document_id"], row["name"]))
     ]
 
@@ -236,7 +238,7 @@ async def titled(tx: TenantTx, document_id: DocumentId, segments: Sequence[int])
     """What these segments hold, those that still belong to the document, in order."""
     rows = await tx.fetch(_TITLED, tx.user_id, document_id, segments)
     return [
-        Titled(segment, analysis, name, [(row["number"], f"{row['context']}\n{row['text']}") for row in found])
+        Titled(segment, analysis, name, [_chunk(row) for row in found])
         for (segment, analysis, name), found in groupby(
             rows, key=lambda row: (row["segment"], row["analysis"], row["name"])
         )
@@ -246,6 +248,10 @@ async def titled(tx: TenantTx, document_id: DocumentId, segments: Sequence[int])
 async def forget_segments(tx: TenantTx, segments: Sequence[int]) -> None:
     """Let searches find nothing by these segments; the index is cleaned of them later."""
     await tx.execute(_FORGET_SEGMENTS, tx.user_id, segments)
+
+
+def _chunk(row: Record) -> tuple[int, str]:
+    return row["number"], f"{row['context']}\n{row['text']}"
 
 
 async def empty(tx: TenantTx) -> bool:
