@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import time
 
+import asyncpg
 import numpy as np
 
 from bench import tenants, vectors
@@ -60,7 +61,7 @@ async def _one(server: str, size: int, real: vectors.Real) -> list[Series]:
 
 async def _drop(admin: Connection, server: str, name: str) -> None:
     await admin.close()
-    other = await tenants.connect(server)
+    other = await asyncpg.connect(server)
     await other.execute(f"drop database {name} with (force)")
     await other.close()
 
