@@ -71,7 +71,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     """In parallel runs each worker collects all tests, which took a tenth of the run, most of it for tracing.
 
     So the engine's modules are imported before, with coverage, and the tests without. What is there by then stays to
-    the end, and nobody looks through it for garbage again, which took another tenth.
+    the end, and nobody looks through it for garbage again, which took another tenth; nor often through what comes.
     """
     measured = coverage.Coverage.current() if hasattr(session.config, "workerinput") else None
     if measured is not None:
@@ -84,6 +84,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         measured.start()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     return found
 
 
@@ -226,34 +227,50 @@ def s3(s3_process: S3Server) -> S3Server:
     return s3_process.with_bucket()
 
 
-@pytest.fixture
-def settings(
-    app_url: str, system_url: str, models: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Settings:
-    """Settings of an engine on the test's database and model server."""
-    # Nobody speaks TLS here, and each HTTP client would read all of the system's authorities: 30 ms.
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+@pytest.fixture(scope="session")
+def common_settings() -> Settings:
+    """What all engines of tests have in common, read once: that takes longer than many a test."""
     return Settings(
         _env_file=None,
-        data_dir=tmp_path / "data",
         port=0,
         secret_key=SecretStr(SECRET),
         bcrypt_cost=4,
         requests_per_minute=1_000_000,  # tests poll
         network_requests_per_hour=1_000_000,  # all of them come from one network
-        app_database_url=SecretStr(app_url),
-        system_database_url=SecretStr(system_url),
         embedding_provider="openai",
-        embedding_url=models.openai_url,
+        embedding_url="http://127.0.0.1",
         embedding_model="hash",
         chat_provider="openai",
-        chat_url=models.openai_url,
+        chat_url="http://127.0.0.1",
         chat_model="extract",
         chat_tries=1,  # what fails shall do so at once
         relevance_floor=0.1,
         db_connect_timeout=10,
         db_command_timeout=10,
     )
+
+
+@pytest.fixture
+def settings(
+    common_settings: Settings,
+    app_url: str,
+    system_url: str,
+    models: ModelServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Settings:
+    """Settings of an engine on the test's database and model server."""
+    # Nobody speaks TLS here, and each HTTP client would read all of the system's authorities: 20 ms.
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    own = {
+        "data_dir": tmp_path / "data",
+        "app_database_url": SecretStr(app_url),
+        "system_database_url": SecretStr(system_url),
+        "embedding_url": models.openai_url,
+        "chat_url": models.openai_url,
+    }
+    return common_settings.model_copy(update=own)
 
 
 @pytest.fixture

@@ -137,6 +137,12 @@ def test_with_room_for_all_nothing_is_left_out(
     assert made.messages == prompt.build(question, passages, cite=cite, history=history)
 
 
+def test_what_was_said_last_is_kept_where_there_is_no_room_for_all() -> None:
+    long = [Message("user", "Why? " * 100), Message("assistant", "So. " * 100)]
+    made = prompt.compose("And now?", [*long, *BEFORE], [NOTICE], prompt.Budget(1000, 64, 500))
+    assert made.history == BEFORE
+
+
 @given(TEXT, TEXT)
 def test_a_longer_text_has_more_tokens(first: str, second: str) -> None:
     assert 1 <= estimate_tokens(first) <= estimate_tokens(first + second)

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncGenerator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import httpx2
@@ -12,9 +13,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from ringfence.errors import Unavailable
-from ringfence.http import web
+from ringfence.http import cookies, web
 from ringfence.http.app import create_app
-from ringfence.http.deps import get_visitor
 from ringfence.http.web.pages import local_path
 from ringfence.services import Services
 
@@ -26,9 +26,9 @@ ID = "00000000-0000-4000-8000-000000000007"  # whose it is, only the API says
 PRIVATE = ["/library", "/search", "/account", f"/chats/{ID}", f"/documents/{ID}"]
 
 
-def app_of(mail_folder: Path | None = None) -> FastAPI:
-    """The application; nobody's cookie is asked about, so it needs no services."""
-    return create_app(cast("Services", None), body_max_bytes=1000, mail_folder=mail_folder)
+def app_of(mail_folder: Path | None = None, services: object = None) -> FastAPI:
+    """The application; where nobody's cookie is asked about, it needs no services."""
+    return create_app(cast("Services", services), body_max_bytes=1000, mail_folder=mail_folder)
 
 
 def client_of(app: FastAPI) -> httpx2.AsyncClient:
@@ -249,13 +249,13 @@ async def test_values_are_escaped(tmp_path: Path) -> None:
 
 
 async def test_an_outage_is_a_page_too() -> None:
-    async def down() -> None:
+    async def check_cookie(*_: object) -> None:
         raise Unavailable("database_unavailable", "The database can't be reached. <b>")
 
-    app = app_of()
-    app.dependency_overrides[get_visitor] = down
+    sessions = SimpleNamespace(check_cookie=check_cookie)
+    app = app_of(services=SimpleNamespace(people=SimpleNamespace(sessions=sessions)))
     async with client_of(app) as client:
-        response = await client.get("/library")
+        response = await client.get("/library", headers={"Cookie": f"{cookies.NAME}=whatever"})
     assert response.status_code == 503
     assert response.headers["content-type"].startswith("text/html")
     assert "The database can&#39;t be reached. &lt;b&gt;" in response.text

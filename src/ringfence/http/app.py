@@ -3,10 +3,12 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from ringfence import __version__
 from ringfence.http import (
@@ -41,7 +43,37 @@ from ringfence.services import Services
 
 # What has a limit of its own.
 _UPLOADS = f"POST {documents.router.prefix}|POST {documents.batches.prefix}|PUT {documents.router.prefix}/[^/]+/content"
+_ROOMS = (
+    health,
+    accounts,
+    credentials,
+    leaving,
+    api_keys,
+    audit,
+    usage,
+    progress,
+    library,
+    documents,
+    pages,
+    collections,
+    search,
+    models,
+    answers,
+    chats,
+    asking,
+    evaluations,
+    web,
+)
 _STREAMED = re.compile(f"{_UPLOADS}|POST {openai_files.prefix}|POST {accounts.TOKEN_PATH}")
+
+
+@cache
+def _routes() -> list[BaseRoute]:
+    """What every application has in common: FastAPI works each route out at its first request, which takes long."""
+    common = APIRouter()
+    for router in (*(room.router for room in _ROOMS), documents.batches, progress.batches, web.answers_router, *OPENAI):
+        common.include_router(router)
+    return common.routes
 
 
 def create_app(
@@ -66,36 +98,18 @@ def create_app(
         demo_password: likewise: of an account with sample documents, which the front page offers.
     """
     app = Described(
-        title="Ringfence", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
+        title="Ringfence",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        routes=_routes(),
     )
     app.state.services = services
     app.state.upload_idle = upload_idle
     app.state.stopping = stopping or asyncio.Event()
     errors.install(app)
     app.exception_handler(404)(web.not_found)
-    rooms = (
-        health,
-        accounts,
-        credentials,
-        leaving,
-        api_keys,
-        audit,
-        usage,
-        progress,
-        library,
-        documents,
-        pages,
-        collections,
-        search,
-        models,
-        answers,
-        chats,
-        asking,
-        evaluations,
-        web,
-    )
-    for router in (*(room.router for room in rooms), documents.batches, progress.batches, web.answers_router, *OPENAI):
-        app.include_router(router)
     web.mount(app)
     if mail_folder is not None:
         app.include_router(development.router(mail_folder))
