@@ -34,6 +34,9 @@ def scores(nearest=1.0, **others):
         (scores(1.0, entailment=0.05, contradiction=0.9), "unsupported"),
         (scores(1.0, entailment=0.1, contradiction=0.1), "partly"),
         (scores(1.0, entailment=0.9, contradiction=0.05, numbers=0.5), "unsupported"),
+        (scores(1.0, disputed=2), "partly"),
+        (scores(0.1, disputed=2), "unsupported"),
+        (scores(0.1, entailment=0.9, contradiction=0.05, disputed=2), "partly"),
     ],
 )
 def test_verdicts(of, expected):
@@ -100,6 +103,17 @@ async def test_what_cites_nothing_is_compared_with_all():
     event = await checked("Anders repairs the oven.")
     assert (event.verdict, event.citations) == ("supported", [])
     assert (await checked("Bananas grow in warm countries.")).verdict == "unsupported"
+
+
+async def test_what_another_passage_says_with_another_figure_is_disputed():
+    other = passage("Older figures are wrong. The notice period is nine weeks.", "corrections.pdf")
+    for numbers in ((1,), ()):
+        event = await checked("The notice period is six weeks.", *numbers, passages=(NOTICE, OVEN, other))
+        assert (event.verdict, event.scores.disputed) == ("partly", 3)
+    both = await checked("The notice period is six weeks.", 1, 3, passages=(NOTICE, OVEN, other))
+    assert (both.verdict, both.scores.disputed) == ("supported", None)
+    wrong = await checked("The notice period is six weeks.", 3, passages=(NOTICE, OVEN, other))
+    assert (wrong.verdict, wrong.scores.disputed) == ("unsupported", None)
 
 
 @pytest.mark.parametrize("text", ["", "…", "The answer is this:", "答案如下：", "# Notice", REFUSAL])

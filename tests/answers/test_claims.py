@@ -2,12 +2,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.answers.claims import Weights, basis, claim, names, support
+from ringfence.answers.checking import BOUNDS
+from ringfence.answers.claims import Weights, basis, claim, disputing, names, support
 
 
 def found(sentence, *texts, known="", headed_by=()):
     bases = [basis(text, *headed_by) for text in texts]
     return support(claim(sentence), bases, Weights(bases), known=names(known))
+
+
+def other(sentence, *texts):
+    bases = [basis(text) for text in texts]
+    return disputing(claim(sentence), bases, Weights(bases), alike=BOUNDS.same)
 
 
 NOTICE = "Wages are paid monthly. The notice period is six weeks. It begins on 1 May 2024, says Marta Lindqvist."
@@ -136,3 +142,46 @@ def test_what_stands_there_word_for_word_is_never_missed(text):
     assert shares.overlap in (0, pytest.approx(1))
     assert shares.numbers in (None, 1)
     assert shares.names in (None, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Older figures are wrong. The farm sells 841 litres of milk a week.",
+        "The farm, a week, sells eight litres of milk.",
+    ],
+)
+def test_another_figure_of_the_same_is_found(text):
+    assert other("The farm sells 700 litres of milk a week.", NOTICE, text) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The farm sells 700 litres of milk a week.",
+        "The farm sells litres of milk a week.",
+        "The farm sells 841 litres of milk and 30 cheeses a week.",
+        "The farm sells 841 litres of lemonade a week.",
+        "In winter the farm of Varde sells 841 litres of milk a week.",
+        "By the road that leads to the harbour there is a farm which sells 841 litres of milk a week to whoever comes.",
+        "It is 841.",
+        "",
+    ],
+)
+def test_what_speaks_of_something_else_is_no_other_figure(text):
+    assert other("The farm sells 700 litres of milk a week.", NOTICE, text) is None
+
+
+def test_of_several_figures_one_differs():
+    said = "In 2020 the farm sold 5 litres of milk."
+    assert other(said, "In 2020 the farm sold 7 litres of milk.") == 0
+    assert other(said, "In 2019 the farm sold 7 litres of milk.") is None
+    assert other("Milk is sold by the farm.", "Milk is sold by the farm.") is None
+
+
+def test_numbers_may_be_words():
+    assert other("The notice period is three months.", "The notice period is four months.") == 0
+
+
+def test_the_mark_of_a_list_is_no_figure():
+    assert other("3. The farm sells milk in 12 shops.", "4. The farm sells milk in 12 shops.") is None

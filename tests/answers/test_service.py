@@ -118,6 +118,13 @@ async def test_each_sentence_is_checked(answers, chat, models):
     assert [citation.n for citation in events[-1].citations] == [1, 2]
 
 
+async def test_what_passages_disagree_on_is_named(answers, chat, models):
+    models.script(answer="The notice period is six weeks [1]. Anders repairs the oven [2].")
+    other = passage("The notice period is nine weeks.", 0.4)
+    _, _, done = await collect(answers(chat, NOTICE, OVEN, other))
+    assert (done.disputed, done.unsupported) == (["The notice period is six weeks."], [])
+
+
 @pytest.mark.parametrize("by_default", [True, False])
 async def test_in_strict_mode_verdicts_come_first(answers, chat, models, by_default):
     models.script(answer="It is six weeks [1]. It is 99 days [2].")

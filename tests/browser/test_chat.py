@@ -213,16 +213,19 @@ async def test_words_are_selected_line_by_line_and_sources_keep_to_their_cards(b
 
 
 async def test_versions_feedback_and_doubts(browser: Browser, live: Live) -> None:
-    live.models.script(answer=f"{SENTENCE[:-1]} [1]. Whales sing operas of Verdi beneath nine frozen moons [1].")
-    ada = await visit(browser, live)
+    live.models.script(answer=f"{SENTENCE} Whales sing operas of Verdi beneath nine frozen moons [1].")
+    ada = await visit(browser, live, more={"corrections.md": SENTENCE.replace("three", "four").encode()})
     page = ada.page
     await ada.ask(QUESTION)
     await expect(ada.answer.locator(".unsupported").first).to_contain_text("Whales sing operas")
     await expect(page.get_by_text("1 sentence that your documents do not support")).to_be_visible()
+    await expect(page.get_by_text("Your documents disagree")).to_be_visible()
+    await expect(page.locator(".notes .cite")).to_have_attribute("title", "corrections.md, page 1")
     await page.get_by_role("button", name="Good answer").click()
     await expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
     await page.reload()
     await expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
+    await expect(page.get_by_text("Your documents disagree")).to_be_visible()
     await expect(ada.answer.locator(".unsupported").first).to_contain_text("Whales sing operas")
 
     live.models.script(answer="Otherwise [1].")

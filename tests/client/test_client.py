@@ -155,6 +155,14 @@ async def test_what_is_not_supported_is_said_behind_the_answer():
     assert out.export_text() == "It is 9.\n  Not supported by the documents: “It is 9.”\n"
 
 
+async def test_what_documents_disagree_on_is_said_too():
+    done = {"type": "done", "refused": False, "model": "m", "citations": [], "disputed": ["It is 9."]}
+    out = Console(record=True, quiet=False, file=io.StringIO(), width=80)
+    async with stream({"type": "token", "text": "It is 9."}, done) as engine:
+        await print_answer(engine, "?", Console(quiet=True), out)
+    assert out.export_text() == "It is 9.\n  The documents disagree on this: “It is 9.”\n"
+
+
 async def test_a_refusal_names_what_came_nearest():
     near = {"document_id": str(uuid4()), "document": "a.pdf", "score": 0.2}
     done = {"type": "done", "refused": True, "model": None, "citations": [], "nearest": [near]}

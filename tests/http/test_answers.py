@@ -54,6 +54,15 @@ async def test_strict_mode_gives_the_verdict_first(ada):
     assert [name for name, _ in events(response.text)] == ["sources", "citation", "token", "done"]
 
 
+async def test_plain_text_says_what_documents_disagree_on(ada, models):
+    models.script(answer="The notice period is six weeks to the end of a quarter.")
+    corrected = await upload(ada, "corrected.txt", b"The notice period is nine weeks to the end of a quarter.")
+    await finished(ada, corrected.json()["document_id"])
+    answer = (await ask(ada, Accept="text/plain")).text
+    said = "Your documents disagree on this: “The notice period is six weeks to the end of a quarter.”\n"
+    assert said in answer
+
+
 async def test_plain_text_says_what_is_not_supported(ada, models):
     models.script(answer="The notice period is 99 weeks [1].")
     answer = (await ask(ada, Accept="text/plain")).text

@@ -95,7 +95,7 @@ async def test_a_question_says_how_it_is_answered(ada, models):
     assert trace["parameters"]["strict"] is True
     # The verdicts on its sentences are kept with it.
     assert [message["text"][one["start"] : one["end"]] for one in message["claims"]][1].startswith("Whales sing")
-    assert message["claims"][1]["verdict"] == "unsupported"
+    assert [(one["verdict"], one["disputed"]) for one in message["claims"]][1] == ("unsupported", None)
     assert (await ada.get(path)).json()["claims"] == message["claims"]
     await ada.post(f"{path}/regenerate", json={"filter": {"tags": ["none"]}}, headers={"Accept": "application/json"})
     assert (await ada.get(chat)).json()["messages"][-1]["state"] == "refused"

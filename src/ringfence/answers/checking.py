@@ -35,6 +35,7 @@ class Bounds:
         low: `ClaimScores.nearest` below which it does, where no vector tells.
         high: `ClaimScores.nearest` from which on a sentence is supported.
         alike: cosine from which on it is.
+        same: share of the words of each that two sentences have in common, by weight, to be about the same.
     """
 
     sure: float = 0.6
@@ -42,6 +43,7 @@ class Bounds:
     low: float = 0.22
     high: float = 0.5
     alike: float = 0.75
+    same: float = 0.9
 
 
 BOUNDS = Bounds()
@@ -52,12 +54,19 @@ def verdict(scores: ClaimScores, bounds: Bounds = BOUNDS) -> Verdict:
 
     A number or a name that does not stand there makes a sentence unsupported, whatever else does. A model of inference,
     where one was asked, decides the rest; else words do, and vectors where words leave it open. What denies something
-    where the passage does not, or the other way round, is never more than partly supported.
+    where the passage does not, or the other way round, is never more than partly supported; nor is what another passage
+    says with another figure.
     """
     if not _exact(scores.numbers, scores.names):
         return "unsupported"
     if scores.entailment is not None and scores.contradiction is not None:
-        return _inferred(scores.entailment, scores.contradiction)
+        found = _inferred(scores.entailment, scores.contradiction)
+    else:
+        found = _compared(scores, bounds)
+    return "partly" if found == "supported" and scores.disputed else found
+
+
+def _compared(scores: ClaimScores, bounds: Bounds) -> Verdict:
     if _far(scores.nearest, scores.similarity, bounds):
         return "unsupported"
     near = scores.nearest >= bounds.high or (scores.similarity is not None and scores.similarity >= bounds.alike)
@@ -149,10 +158,27 @@ class _Prepared:
         """Whether a sentence is set against them in less time than another thread takes to hear of it."""
         return sum(len(one.grounds) for one in self.bases) <= _FEW
 
-    def window(self, numbers: Sequence[int], found: Support) -> str:
-        """The two sentences in a row that are nearest to a claim."""
-        place, first, last = found.window
-        basis = self.bases[numbers[place] - 1]
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A claim set against passages.
+
+    Attributes:
+        prepared: all of them.
+        numbers: of those that shall carry it.
+        found: how far they do.
+        disputed: number of another one that says the same with another figure, where they have all of its own.
+    """
+
+    prepared: _Prepared
+    numbers: Sequence[int]
+    found: Support
+    disputed: int | None
+
+    def window(self) -> str:
+        """The two sentences in a row that are nearest to the claim."""
+        place, first, last = self.found.window
+        basis = self.prepared.bases[self.numbers[place] - 1]
         return basis.text[basis.grounds[first].start : basis.grounds[last].end]
 
 
@@ -173,13 +199,11 @@ class Check:
             return None
         if not statement.numbers and (said.empty or statement.text.endswith(_LEAD_IN) or statement.text[:1] == "#"):
             return None
-        numbers = statement.numbers or tuple(range(1, len(self._passages) + 1))
         if self._prepared and self._prepared.small:
-            prepared, found = self._measured(said, numbers)
+            measured = self._measured(said, statement.numbers)
         else:  # in a thread: others' tokens must not wait for it
-            prepared, found = await asyncio.to_thread(self._measured, said, numbers)
-        window = prepared.window(numbers, found)
-        scores = await self._scores(statement.text, numbers, found, window)
+            measured = await asyncio.to_thread(self._measured, said, statement.numbers)
+        scores = await self._scores(statement.text, measured)
         outcome = verdict(scores) if not said.empty else "partly"
         SENTENCES.labels(outcome).inc()
         return CitationEvent(
@@ -189,7 +213,8 @@ class Check:
             verdict=outcome,
             scores=scores,
             citations=[
-                self._citation(n, prepared, found.best[place], said) for place, n in enumerate(statement.numbers)
+                self._citation(n, measured, measured.found.best[place], said)
+                for place, n in enumerate(statement.numbers)
             ],
         )
 
@@ -199,21 +224,26 @@ class Check:
             sentence = sentence.replace(place, "")
         return sentence
 
-    def _measured(self, said: Claim, numbers: Sequence[int]) -> tuple[_Prepared, Support]:
+    def _measured(self, said: Claim, cited: Sequence[int]) -> _Measured:
         prepared = self._prepared = self._prepared or self._prepare()
-        bases = [prepared.bases[n - 1] for n in numbers]
-        return prepared, claims.support(said, bases, prepared.weights, known=prepared.known)
+        bases, weights = prepared.bases, prepared.weights
+        numbers = cited or range(1, len(bases) + 1)
+        found = claims.support(said, [bases[n - 1] for n in numbers], weights, known=prepared.known)
+        others = [n for n in range(1, len(bases) + 1) if n not in cited] if found.numbers == 1 else []
+        place = claims.disputing(said, [bases[n - 1] for n in others], weights, alike=BOUNDS.same)
+        return _Measured(prepared, numbers, found, None if place is None else others[place])
 
     def _prepare(self) -> _Prepared:
         bases = [claims.basis(one.text, one.document, one.context) for one in self._passages]
         return _Prepared(bases, Weights(bases), claims.names(self._question))
 
-    async def _scores(self, sentence: str, numbers: Sequence[int], found: Support, window: str) -> ClaimScores:
+    async def _scores(self, sentence: str, measured: _Measured) -> ClaimScores:
         inferred = similarity = None
+        found = measured.found
         if _exact(found.numbers, found.names):  # else it is decided
-            inferred = await self._checker.inference([self._passages[n - 1].text for n in numbers], sentence)
+            inferred = await self._checker.inference([self._passages[n - 1].text for n in measured.numbers], sentence)
             if inferred is None and found.nearest < BOUNDS.sure:
-                similarity = await self._checker.similarity(sentence, window)
+                similarity = await self._checker.similarity(sentence, measured.window())
         return ClaimScores(
             overlap=round(found.overlap, 4),
             nearest=round(found.nearest, 4),
@@ -223,12 +253,13 @@ class Check:
             similarity=similarity,
             entailment=inferred and inferred.entailment,
             contradiction=inferred and inferred.contradiction,
+            disputed=measured.disputed,
         )
 
-    def _citation(self, n: int, prepared: _Prepared, best: int, said: Claim) -> Citation:
+    def _citation(self, n: int, measured: _Measured, best: int, said: Claim) -> Citation:
         """The passage, with the sentence of it that bears most on this one."""
         passage, source = self._passages[n - 1], self._sources[n - 1]
-        ground = prepared.bases[n - 1].grounds[best]
-        weight = {term: prepared.weights(term) for term in said.terms}
+        ground = measured.prepared.bases[n - 1].grounds[best]
+        weight = {term: measured.prepared.weights(term) for term in said.terms}
         words = evidence.quote(passage, *evidence.shortened(passage.text, ground.start, ground.end, weight))
         return Citation(n=n, document_id=source.document_id, document=source.document, quote=words)

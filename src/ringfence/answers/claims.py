@@ -73,12 +73,16 @@ class Ground:
         start: its first character, in the passage's text.
         end: behind its last.
         terms: its words.
+        numbers: as of a claim.
+        names: likewise.
         negated: whether it denies something.
     """
 
     start: int
     end: int
     terms: frozenset[str]
+    numbers: tuple[frozenset[str], ...]
+    names: frozenset[str]
     negated: bool
 
 
@@ -133,12 +137,16 @@ def claim(sentence: str) -> Claim:
 def basis(text: str, *headed_by: str) -> Basis:
     """A passage to compare with, and what stands above it: its document's name, its headings."""
     whole = "\n".join((*headed_by, text))
-    grounds = tuple(
-        Ground(start, end, _terms(text[start:end]), _negated(text[start:end])) for start, end in sentences(text)
-    )
+    grounds = tuple(_ground(text, start, end) for start, end in sentences(text))
     numbers = frozenset(form for forms in _numbers(whole, vague=True) for form in forms)
     words = frozenset(_folded(word) for found in _WORD.findall(whole) for word in (found, *found.split("-")))
     return Basis(text, grounds, _terms(whole), numbers, words)
+
+
+def _ground(text: str, start: int, end: int) -> Ground:
+    words = text[start:end]
+    numbers = tuple(_numbers(_ITEM.sub("", words, count=1)))
+    return Ground(start, end, _terms(words), numbers, frozenset(_names(words)), _negated(words))
 
 
 class Weights:
@@ -191,6 +199,47 @@ def support(said: Claim, bases: Sequence[Basis], weights: Weights, *, known: fro
         best,
         window,
     )
+
+
+def disputing(said: Claim, bases: Sequence[Basis], weights: Weights, *, alike: float) -> int | None:
+    """The place of the first passage with a sentence that says the same with another figure; None where none does.
+
+    Args:
+        said: the claim.
+        bases: the passages.
+        weights: of terms.
+        alike: how much of the words of each has to be in the other, by weight.
+    """
+    wanted = weights.of(_wordy(said.terms))
+
+    def disputes(ground: Ground) -> bool:
+        return (
+            _one_differs(said.numbers, ground.numbers)
+            and said.names == ground.names
+            and share(wanted, ground.terms) >= alike
+            and share(weights.of(_wordy(ground.terms)), said.terms) >= alike
+        )
+
+    return next((place for place, one in enumerate(bases) if any(map(disputes, one.grounds))), None)
+
+
+def _one_differs(some: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> bool:
+    """Whether as many numbers are the same but for one."""
+    return len(some) == len(others) and _strange(some, others) == _strange(others, some) == 1
+
+
+def _strange(some: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> int:
+    return sum(all(forms.isdisjoint(known) for known in others) for forms in some)
+
+
+def _wordy(found: Iterable[str]) -> Iterator[str]:
+    return (term for term in found if term not in _counting() and not any(map(str.isdigit, term)))
+
+
+@cache
+def _counting() -> frozenset[str]:
+    """What search makes of numbers that are words."""
+    return _terms(" ".join(_spelled()))
 
 
 def _windows(wanted: Weighed, bases: Sequence[Basis]) -> Iterator[tuple[float, tuple[int, int, int]]]:

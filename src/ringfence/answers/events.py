@@ -88,6 +88,11 @@ class ClaimScores(_Model):
         description="Probability that the passages entail it; none where no model is set up for that.", examples=[0.93]
     )
     contradiction: float | None = Field(description="That they contradict it; likewise.", examples=[0.02])
+    disputed: int | None = Field(
+        default=None,
+        description="Number of another source that says the same with another figure; none where none does.",
+        examples=[3],
+    )
 
 
 class CitationEvent(_Model):
@@ -127,6 +132,9 @@ class DoneEvent(_Model):
         default=[], description="Of a refusal: the documents that came nearest, up to three, best first."
     )
     unsupported: list[str] = Field(default=[], description="The sentences whose verdict is `unsupported`, in order.")
+    disputed: list[str] = Field(
+        default=[], description="The sentences that another source says with another figure, in order."
+    )
 
 
 class ErrorEvent(_Model):

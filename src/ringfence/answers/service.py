@@ -266,7 +266,9 @@ def _done(model: str, answer: str, checked: Sequence[CitationEvent], passages: S
         for citation in event.citations:
             found.setdefault(citation.n, citation)
     unsupported = [event.text for event in checked if event.verdict == "unsupported"]
-    return DoneEvent(refused=False, model=model, citations=list(found.values()), unsupported=unsupported)
+    disputed = [event.text for event in checked if event.scores.disputed]
+    cited = list(found.values())
+    return DoneEvent(refused=False, model=model, citations=cited, unsupported=unsupported, disputed=disputed)
 
 
 def _known(passages: Sequence[Passage], messages: Sequence[Message]) -> list[str]:

@@ -34,6 +34,7 @@ class CheckedSentence(_Model):
     start: int
     end: int
     verdict: Verdict
+    disputed: int | None = None
 
 
 class ExportedChat(_Model):

@@ -125,11 +125,16 @@ _PLACES = TypeAdapter(tuple[CitedPlace, ...])
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence of an answer that was checked: where it stands in the answer's text, and what was found."""
+    """A sentence of an answer that was checked: where it stands in the answer's text, and what was found.
+
+    Attributes:
+        disputed: number of a source that says the same with another figure.
+    """
 
     start: int
     end: int
     verdict: Verdict
+    disputed: int | None = None
 
 
 _CLAIMS = TypeAdapter(tuple[Claim, ...])

@@ -196,7 +196,8 @@ class Writing:
     def _claims(self) -> tuple[Claim, ...]:
         checked = [event for _, event in self.said.extras if isinstance(event, CitationEvent)]
         # In strict mode a verdict comes before its sentence, which an answer that broke off may not have any more.
-        return tuple(Claim(one.start, one.end, one.verdict) for one in checked if one.end <= len(self.said.text))
+        said = [one for one in checked if one.end <= len(self.said.text)]
+        return tuple(Claim(one.start, one.end, one.verdict, one.scores.disputed) for one in said)
 
     async def _save(self, last: Last) -> None:
         try:

@@ -292,8 +292,9 @@ async def print_events(answer: AsyncGenerator[ChatEvent], evidence: Console, out
                     _print_quotes(event.citations, out)
                     for one in event.nearest:
                         out.print(f"  Nearest to it: {one.document} ({one.score:.2f})", markup=False, highlight=False)
-                    for sentence in event.unsupported:
-                        line = f"  Not supported by the documents: “{sentence}”"
+                    doubts = [f"  Not supported by the documents: “{sentence}”" for sentence in event.unsupported]
+                    doubts += [f"  The documents disagree on this: “{sentence}”" for sentence in event.disputed]
+                    for line in doubts:
                         out.print(line, style="yellow", markup=False, highlight=False)
                     return event
                 case ErrorEvent():

@@ -101,6 +101,11 @@ class ClaimView(_Model):
     start: int = Field(description="Its first character in the answer's text, in Unicode's.", examples=[0])
     end: int = Field(description="Behind its last.", examples=[31])
     verdict: Verdict
+    disputed: int | None = Field(
+        default=None,
+        description="Number of a source that says the same with another figure, cited or not; none where none does.",
+        examples=[3],
+    )
 
 
 class MessageView(_Model):

@@ -140,8 +140,8 @@ export class Answer {
     this.drawSources();
   }
 
-  check({ start, end, verdict, citations }) {
-    this.claims.push({ start, end, verdict });
+  check({ start, end, verdict, scores, citations }) {
+    this.claims.push({ start, end, verdict, disputed: scores.disputed });
     for (const { n, quote } of citations) {
       const one = this.cited.get(n);
       if (!one || one.checked) continue; // the first sentence that cites it says which words bear on it
@@ -238,6 +238,8 @@ export class Answer {
     const notes = [];
     if (doubts[0]) notes.push(el("p", { class: "note warn" }, icon("warn"), el("span", {}, el("span", { class: "unsupported" }, "Underlined with a wave"), `: ${count(doubts[0], "sentence")} that your documents do not support.`)));
     if (doubts[1]) notes.push(el("p", { class: "note" }, icon("quote"), el("span", {}, el("span", { class: "partly" }, "Dotted"), `: ${count(doubts[1], "sentence")} supported in part.`)));
+    const others = [...new Set(this.claims.map(({ disputed }) => disputed).filter(Boolean))];
+    if (others.length) notes.push(el("p", { class: "note warn" }, icon("warn"), el("span", {}, "Your documents disagree: another passage says the same with another figure.", others.map((n) => this.chip(n)))));
     if (state === "refused") {
       const link = (one) => el("a", { class: "chip", href: `/documents/${one.document_id}` }, el("bdi", { class: "one-line" }, one.document), el("span", { class: "quiet figures" }, percent(one.score)));
       const near = nearest.length ? el("p", { class: "row" }, "Nearest to it:", nearest.map(link)) : null;
