@@ -1,9 +1,11 @@
 """What the token endpoint says: RFC 6749, sections 5.1 and 5.2, to the letter; and what no cache may keep."""
 
+import asyncio
 import re
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from tests.contract import keeps_to_it
 from tests.engine import PASSWORD, running
@@ -115,3 +117,18 @@ async def test_no_cache_keeps_what_the_api_answers(http, live):
     ]
     assert [answer.status_code for answer in answers] == [202, 400, 204, 422, 401, 404]
     assert {answer.headers["cache-control"] for answer in answers} == {"no-store"}
+
+
+async def test_who_leaves_amid_a_form_is_no_defect(live):
+    host, port = live.url.removeprefix("http://").split(":")
+    with capture_logs() as logs:
+        _, writer = await asyncio.open_connection(host, int(port))
+        form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 90\r\n\r\ngrant_type=pass"
+        writer.write(f"POST {TOKEN} HTTP/1.1\r\nHost: {host}\r\n".encode() + form)
+        await writer.drain()
+        writer.close()
+        async with asyncio.timeout(20):
+            while not (ended := [line for line in logs if line["event"] == "request"]):
+                await asyncio.sleep(0.02)  # nobody tells a client that is gone
+    assert [line["status"] for line in ended] == [400]
+    assert all(line["event"] != "defect" for line in logs)

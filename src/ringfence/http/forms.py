@@ -4,7 +4,7 @@ from urllib.parse import parse_qsl
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from ringfence.errors import Invalid, RingfenceError, TooLarge
 from ringfence.http.errors import STATUS, headers_of
@@ -47,7 +47,7 @@ async def token_request(request: Request) -> dict[str, str]:
     try:
         text = (await _body(request)).decode("ascii")
         fields = parse_qsl(text, strict_parsing=bool(text), max_num_fields=_MAX_FIELDS, errors="strict")
-    except ValueError:  # UnicodeDecodeError is one
+    except (ValueError, ClientDisconnect):  # UnicodeDecodeError is one
         raise Invalid("invalid_request", "The form can't be read.") from None
     if len({name for name, _ in fields}) != len(fields):
         raise Invalid("invalid_request", "A field is there twice.")
