@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
@@ -160,19 +160,26 @@ class Weights:
         """Of a term; one that stands nowhere counts most."""
         return math.log(1 + (self._total + 1) / (self._frequency[term] + 1))
 
-    def of(self, wanted: Iterable[str]) -> "Weighed":
-        """What is wanted, each with its weight, to be looked for in several places."""
-        return tuple((term, self(term)) for term in sorted(wanted))
+    def of(self, wanted: AbstractSet[str]) -> "Weighed":
+        """What is wanted, with its weights, to be looked for in several places."""
+        return Weighed({term: self(term) for term in wanted})
 
 
-type Weighed = tuple[tuple[str, float], ...]
-"""Terms with their weights."""
+class Weighed:
+    """Terms that are wanted, each with its weight. Sums are exact, so that they depend on no order."""
 
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = weights
+        self._terms = frozenset(weights)
+        self._total = math.fsum(weights.values())
 
-def share(wanted: Weighed, found: AbstractSet[str]) -> float:
-    """How much of what is wanted is there, by weight."""
-    total = sum(weight for _, weight in wanted)
-    return sum(weight for term, weight in wanted if term in found) / total if total else 0.0
+    def among(self, found: AbstractSet[str]) -> AbstractSet[str]:
+        """Those that are there."""
+        return self._terms & found
+
+    def share(self, known: AbstractSet[str]) -> float:
+        """How much of what is wanted these are, by weight; all of them have to be wanted."""
+        return math.fsum(map(self._weights.__getitem__, known)) / self._total if self._total else 0.0
 
 
 def support(said: Claim, bases: Sequence[Basis], weights: Weights, *, known: frozenset[str] = frozenset()) -> Support:
@@ -185,16 +192,16 @@ def support(said: Claim, bases: Sequence[Basis], weights: Weights, *, known: fro
         known: names that need not stand there: the question's, folded.
     """
     wanted = weights.of(said.terms)
-    shares = [[share(wanted, ground.terms) for ground in one.grounds] for one in bases]
+    known_of = [[wanted.among(ground.terms) for ground in one.grounds] for one in bases]
+    shares = [list(map(wanted.share, several)) for several in known_of]
     best = tuple(max(range(len(several)), key=several.__getitem__) for several in shares)
     first = max(range(len(bases)), key=lambda place: shares[place][best[place]])
-    numbers, words = _all_numbers(bases), _all_words(bases) | known
-    nearest, window = max(_windows(wanted, bases), key=lambda one: one[0])
+    nearest, window = max(_windows(wanted, known_of), key=lambda one: one[0])
     return Support(
-        share(wanted, frozenset().union(*(one.terms for one in bases))),
+        wanted.share(frozenset().union(*(wanted.among(one.terms) for one in bases))),
         nearest,
-        _part([not forms.isdisjoint(numbers) for forms in said.numbers]),
-        _part([name in words for name in sorted(said.names)]),
+        _part([any(not forms.isdisjoint(one.numbers) for one in bases) for forms in said.numbers]),
+        _part([name in known or any(name in one.words for one in bases) for name in said.names]),
         bases[first].grounds[best[first]].negated == said.negated,
         best,
         window,
@@ -210,15 +217,16 @@ def disputing(said: Claim, bases: Sequence[Basis], weights: Weights, *, alike: f
         weights: of terms.
         alike: how much of the words of each has to be in the other, by weight.
     """
+    if not said.numbers:
+        return None
     wanted = weights.of(_wordy(said.terms))
 
     def disputes(ground: Ground) -> bool:
-        return (
-            _one_differs(said.numbers, ground.numbers)
-            and said.names == ground.names
-            and share(wanted, ground.terms) >= alike
-            and share(weights.of(_wordy(ground.terms)), said.terms) >= alike
-        )
+        if not _one_differs(said.numbers, ground.numbers) or said.names != ground.names:
+            return False
+        asked = weights.of(_wordy(ground.terms))
+        there, back = wanted.among(ground.terms), asked.among(said.terms)
+        return wanted.share(there) >= alike and asked.share(back) >= alike
 
     return next((place for place, one in enumerate(bases) if any(map(disputes, one.grounds))), None)
 
@@ -232,8 +240,8 @@ def _strange(some: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -
     return sum(all(forms.isdisjoint(known) for known in others) for forms in some)
 
 
-def _wordy(found: Iterable[str]) -> Iterator[str]:
-    return (term for term in found if term not in _counting() and not any(map(str.isdigit, term)))
+def _wordy(found: AbstractSet[str]) -> frozenset[str]:
+    return frozenset(term for term in found if term not in _counting() and not any(map(str.isdigit, term)))
 
 
 @cache
@@ -242,19 +250,13 @@ def _counting() -> frozenset[str]:
     return _terms(" ".join(_spelled()))
 
 
-def _windows(wanted: Weighed, bases: Sequence[Basis]) -> Iterator[tuple[float, tuple[int, int, int]]]:
-    for place, one in enumerate(bases):
-        for first, ground in enumerate(one.grounds):
-            last = min(first + 1, len(one.grounds) - 1)
-            yield share(wanted, ground.terms | one.grounds[last].terms), (place, first, last)
-
-
-def _all_numbers(bases: Sequence[Basis]) -> frozenset[str]:
-    return frozenset().union(*(one.numbers for one in bases))
-
-
-def _all_words(bases: Sequence[Basis]) -> frozenset[str]:
-    return frozenset().union(*(one.words for one in bases))
+def _windows(
+    wanted: Weighed, known_of: Sequence[Sequence[AbstractSet[str]]]
+) -> Iterator[tuple[float, tuple[int, int, int]]]:
+    for place, several in enumerate(known_of):
+        for first, known in enumerate(several):
+            last = min(first + 1, len(several) - 1)
+            yield wanted.share(known | several[last]), (place, first, last)
 
 
 def names(text: str) -> frozenset[str]:
