@@ -26,6 +26,7 @@ from tests.conftest import SECRET
 from tests.contract import keeps_to_it
 from tests.fakes.model_server import ModelServer
 from tests.fakes.smtp_server import SmtpServer, smtp_server
+from tests.parsers import forked
 
 PASSWORD = "correct horse battery staple"
 
@@ -83,19 +84,20 @@ async def running(
 ) -> AsyncGenerator[Live]:
     """Run an engine with these settings, whose parser starts with the first document."""
     folder = settings.data_dir / "mail"
-    async with (
-        smtp_server(folder) as smtp,
-        open_handlers(settings, smtp.transport, now=now, ready=False) as work,
-    ):
-        worker = Worker(work.db, work.handlers, slots=4, lease=30, poll=0.2)
-        working = asyncio.create_task(worker.run())
-        try:
-            with listen(settings) as listener:
-                async with api(settings, listener, mail_folder=folder, now=now):
-                    yield Live(url_of(listener), smtp, models)
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+    with forked():
+        async with (
+            smtp_server(folder) as smtp,
+            open_handlers(settings, smtp.transport, now=now, ready=False) as work,
+        ):
+            worker = Worker(work.db, work.handlers, slots=4, lease=30, poll=0.2)
+            working = asyncio.create_task(worker.run())
+            try:
+                with listen(settings) as listener:
+                    async with api(settings, listener, mail_folder=folder, now=now):
+                        yield Live(url_of(listener), smtp, models)
+            finally:
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
 
 
 async def access_token(db: Database, user_id: UserId) -> str:

@@ -12,7 +12,6 @@ from ringfence import jobs
 from ringfence.accounts import leaving
 from ringfence.deletion import Deletion
 from ringfence.documents.ingest import Ingestion
-from ringfence.documents.parsing.sandbox import Sandbox
 from ringfence.documents.service import Library
 from ringfence.errors import RingfenceError, Unavailable
 from ringfence.ids import UserId
@@ -22,6 +21,7 @@ from ringfence.storage.local import LocalStorage
 from tests import traces_of
 from tests.engine import waits_for_a_lock
 from tests.isolation.tenants import Tenant, fingerprint
+from tests.parsers import parser
 
 TEXT = b"Marmalade, said the zebrafinch. " * 40
 MARKER = "zebrafinch"
@@ -291,7 +291,7 @@ async def test_an_ingestion_that_runs_stops_and_brings_nothing_back(
     await admin.execute("delete from live_models; delete from embeddings")  # of models that are not set up here
     ingest = await claimed(db, "ingest")
     embedder = OpenAIEmbedder(models.openai_url, "hash")
-    async with Sandbox(processes=1) as sandbox:
+    async with parser() as sandbox:
         ingestion = Ingestion(db, storage, sandbox, embedder, chunk_tokens=68, chunk_overlap_tokens=13)
         running = asyncio.create_task(ingestion.run(ingest))
         async with asyncio.timeout(30):

@@ -6,12 +6,12 @@ import pytest
 
 from ringfence.documents.collections import Collections
 from ringfence.documents.ingest import Ingestion
-from ringfence.documents.parsing.sandbox import Sandbox
 from ringfence.documents.service import Library
 from ringfence.documents.versions import Versions
 from ringfence.ids import new_user_id
 from ringfence.models.openai import OpenAIEmbedder
 from ringfence.storage.local import LocalStorage
+from tests.parsers import parser
 
 DAY = timedelta(days=1)
 
@@ -75,6 +75,6 @@ def collections(db):
 @pytest.fixture
 async def ingestion(db, storage, models):
     embedder = OpenAIEmbedder(models.openai_url, "hash")
-    async with Sandbox(processes=1) as sandbox:
+    async with parser() as sandbox:
         yield Ingestion(db, storage, sandbox, embedder, chunk_tokens=68, chunk_overlap_tokens=13, beat=0.05)
     await embedder.close()

@@ -9,13 +9,13 @@ from asyncpg import UndefinedTableError
 
 from ringfence import jobs
 from ringfence.documents.ingest import Ingestion
-from ringfence.documents.parsing.sandbox import Sandbox
 from ringfence.documents.parsing.wire import Limits
 from ringfence.documents.service import IngestPayload, Library
 from ringfence.errors import Invalid, NotFound, Unauthenticated, Unavailable, Unsupported
 from ringfence.ids import DocumentId, new_document_id, new_user_id
 from ringfence.models.openai import OpenAIEmbedder
 from ringfence.storage.local import LocalStorage
+from tests.parsers import parser
 
 LEASE = timedelta(seconds=60)
 
@@ -52,7 +52,7 @@ def library(db, storage):
 @pytest.fixture
 async def ingestion(db, storage, models):
     embedder = OpenAIEmbedder(models.openai_url, "hash")
-    async with Sandbox(processes=1) as sandbox:
+    async with parser() as sandbox:
         yield Ingestion(db, storage, sandbox, embedder, chunk_tokens=68, chunk_overlap_tokens=13)
     await embedder.close()
 
@@ -253,7 +253,7 @@ async def test_losing_the_lease_before_the_last_step_is_noticed(db, admin, libra
 async def test_a_document_that_fails_half_way_leaves_nothing_stored(db, admin, library, storage, user, models):
     embedder = OpenAIEmbedder(models.openai_url, "hash")
     document = (await put(library, user, "a.txt", b"words " * 20_000)).document
-    async with Sandbox(processes=1, limits=Limits(max_chars=100_000)) as sandbox:
+    async with parser(limits=Limits(max_chars=100_000)) as sandbox:
         await Ingestion(db, storage, sandbox, embedder, chunk_tokens=68, chunk_overlap_tokens=13).run(await claim(db))
     await embedder.close()
     failed = await library.get(user, document.document_id)

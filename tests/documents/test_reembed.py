@@ -10,7 +10,6 @@ import pytest
 from ringfence import jobs
 from ringfence.documents import reembed, vector_queries
 from ringfence.documents.ingest import Ingestion
-from ringfence.documents.parsing.sandbox import Sandbox
 from ringfence.documents.reembed import REEMBED, Moves, Reembedding, ReembedPayload
 from ringfence.documents.vector_queries import Lacking, Place
 from ringfence.documents.vectors import FORGET, ForgetPayload, PassageVectors
@@ -21,6 +20,7 @@ from ringfence.models.registry import EmbeddingModels
 from ringfence.search.service import How, Search
 from tests.documents.test_ingest import LEASE, library, put, storage, user  # noqa: F401  # fixtures
 from tests.fakes.model_server import model_server
+from tests.parsers import parser
 from tests.search.test_search import tenant
 
 OLD, NEW = "openai/old", "openai/new"
@@ -76,7 +76,7 @@ async def new(new_server):
 
 @pytest.fixture
 async def sandbox():
-    async with Sandbox(processes=2) as running:
+    async with parser(2) as running:
         yield running
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from ringfence import jobs
 from ringfence.documents.ingest import Ingestion
-from ringfence.documents.parsing.sandbox import Sandbox
 from ringfence.documents.renaming import RETITLE, Retitling
 from ringfence.models.openai import OpenAIEmbedder
 from ringfence.search.service import How, Search
 from tests.documents.shelf import claimed, due, put, work
+from tests.parsers import parser
 
 TEXT = b"Nobody swims here."
 
@@ -79,7 +79,7 @@ async def test_a_name_that_comes_while_it_is_read_counts_too(
     held = Held(models.openai_url, "hash")
     document = await put(library, user, TEXT, "harbour.txt")
     [job] = await claimed(db)
-    async with Sandbox(processes=1) as sandbox:
+    async with parser() as sandbox:
         slow = Ingestion(db, storage, sandbox, held, chunk_tokens=68, chunk_overlap_tokens=13)
         run = asyncio.create_task(slow.run(job))
         await held.reached.wait()
