@@ -33,6 +33,7 @@ from ringfence.embedded import postgres
 from ringfence.keys import Purpose, derive_password
 from ringfence.models.openai import OpenAIEmbedder
 from ringfence.settings import Settings
+from tests import certificates
 from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.s3_server import S3Server, s3_server
 
@@ -239,6 +240,14 @@ def s3(s3_process: S3Server) -> S3Server:
 
 
 @pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of one authority."""
+    file = tmp_path_factory.mktemp("authority") / "both.pem"
+    certificates.write(file)
+    return file
+
+
+@pytest.fixture(scope="session")
 def common_settings() -> Settings:
     """What all engines of tests have in common, read once: that takes longer than many a test."""
     return Settings(
@@ -267,13 +276,13 @@ def settings(
     app_url: str,
     system_url: str,
     models: ModelServer,
+    authority: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Settings:
     """Settings of an engine on the test's database and model server."""
     # Nobody speaks TLS here, and each HTTP client would read all of the system's authorities: 20 ms.
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     own = {
         "data_dir": tmp_path / "data",
         "app_database_url": SecretStr(app_url),
