@@ -1,7 +1,7 @@
 """How well the check of citations tells what is unsupported, and what the relevance floor refuses; docs/citations.md.
 
-    python -m bench.citations                measures both, and writes the page
-    python -m bench.citations check          one of them (check, refusal); of the other, what is written down stays
+    python -m bench.citations                measures all, and writes the page
+    python -m bench.citations check          or refusal, disagree: one part; of the others, what is written stays
     python -m bench.citations --page         only writes the page from the results there are
 
 The collections are not part of the repository (RINGFENCE_EVALDATA). A case is a sentence, the passages that it is said
@@ -17,14 +17,15 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import platformdirs
 
-from bench import harness
+from bench import disagreement, harness
+from bench.disagreement import Disagreed
 from bench.harness import RESULTS, ROOT
 from bench.quality import evaldata, opened
 from ringfence.answers import evidence
@@ -43,6 +44,7 @@ from ringfence.services import EMBEDDING_WEIGHTS
 PAGE = ROOT / "docs" / "citations.md"
 FILE = RESULTS / "citations.json"
 
+_PARTS = ("check", "refusal", "disagree")
 SUPPORTED, UNSUPPORTED = "supported", "unsupported"
 WRITTEN, OTHER, NUMBER, NAME, NEGATED = "as written", "other passage", "number altered", "name swapped", "negated"
 _COUNTED = (WRITTEN, OTHER, NUMBER, NAME)
@@ -98,6 +100,7 @@ class Results:
     about: dict[str, About] = field(default_factory=dict)
     counted: list[Counted] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    disagreed: list[Disagreed] = field(default_factory=list)
 
 
 def half_of(key: str) -> str:
@@ -335,6 +338,12 @@ _FLOOR = """Share of the questions whose best passage lies below a cosine: of un
 answerable ones a false refusal. In CUAD and MTRAG-UN unanswerable questions are on the topic of the documents, and no
 floor tells them; there the model has to refuse.
 """
+_DISAGREED = """Sentences with a figure, each set against its own passage and the seven of other documents that share
+most words with it: how many of them another document says with another figure. Two documents may disagree, or speak of
+two things in the same words: the examples are the first that were found.
+
+| set | sentences | disputed |
+|---|---|---|"""
 
 
 def page(results: Results) -> str:
@@ -350,7 +359,17 @@ def page(results: Results) -> str:
         lines += [f"| set | questions | half | | {' | '.join(f'{floor:g}' for floor in _FLOORS)} |"]
         lines += [f"|---|---|---|---|{'---|' * len(_FLOORS)}"]
         lines += [_refused_row(one) for one in results.refused]
+    if results.disagreed:
+        lines += ["\n## Where documents are said to disagree\n", *_measured(results, "disagree"), _DISAGREED]
+        lines += [f"| {one.source} | {one.sentences} | {one.disputed} |" for one in results.disagreed]
+        lines += ["", *(line for one in results.disagreed for line in _examples(one))]
     return "\n".join(lines) + "\n"
+
+
+def _examples(one: Disagreed) -> Iterator[str]:
+    for pair in one.examples:
+        said, other = (f"`{' '.join(text.split())[:160].replace('`', "'")}`" for text in pair)
+        yield f"- {one.source}: {said} and {other}"
 
 
 def _measured(results: Results, part: str) -> Iterator[str]:
@@ -393,7 +412,10 @@ def read() -> Results:
         return Results()
     data = json.loads(FILE.read_text(encoding="utf-8"))
     return Results(
-        data["about"], [Counted(**one) for one in data["counted"]], [Refused(**one) for one in data["refused"]]
+        data["about"],
+        [Counted(**one) for one in data["counted"]],
+        [Refused(**one) for one in data["refused"]],
+        [Disagreed(**one) for one in data.get("disagreed", [])],
     )
 
 
@@ -407,7 +429,7 @@ def main() -> int:
     """Run what the command line names; the process's exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.citations")
     parser.add_argument("--page", action="store_true", help="only write the page from the results there are")
-    parser.add_argument("names", nargs="*", choices=["check", "refusal", []], metavar="check|refusal")
+    parser.add_argument("names", nargs="*", choices=[*_PARTS, []], metavar="|".join(_PARTS))
     options = parser.parse_args()
     if options.page:
         PAGE.write_text(page(read()), encoding="utf-8")
@@ -415,7 +437,7 @@ def main() -> int:
     if not (evaldata() / "retrieval").is_dir():
         _say(f"There are no collections in {evaldata()}: set RINGFENCE_EVALDATA.")
         return 2
-    parts = options.names or ["check", "refusal"]
+    parts = options.names or _PARTS
     with quiet_logging():
         for part in parts:
             write(_again(read(), part))
@@ -428,8 +450,11 @@ def _again(before: Results, part: str) -> Results:
     machine = ", ".join(f"{name} {value}" for name, value in harness.machine().items())
     about = {**before.about, part: {"at": harness.now(), "commit": harness.commit(), "machine": machine}}
     if part == "check":
-        return Results(about, asyncio.run(check(list(cases()))), before.refused)
-    return Results(about, before.counted, asyncio.run(refusal()))
+        return replace(before, about=about, counted=asyncio.run(check(list(cases()))))
+    if part == "refusal":
+        return replace(before, about=about, refused=asyncio.run(refusal()))
+    found = [disagreement.measure(name, load(evaldata() / "retrieval" / name)) for name in disagreement.SETS]
+    return replace(before, about=about, disagreed=found)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import pytest
 
 from bench import citations
 from bench.citations import Counted, Refused, Results
+from bench.disagreement import Disagreed, measure
+from ringfence.evaluation.collection import Collection, Entry
 
 
 def test_a_number_is_altered():
@@ -57,11 +59,14 @@ def test_the_page_says_how_often_the_check_is_right():
             counted("as written", half="tune", supported=1),
         ],
         [Refused("set", False, "report", 10, {f"{floor:g}": 5 for floor in citations._FLOORS})],
+        [Disagreed("set", 300, 1, [["It is\n`6`.", "It is 7."]])],
     )
     page = citations.page(results)
     assert "| words, numbers, names and vectors | report | 18 | 0.750 | 0.750 | 0.750 | 0.200 |" in page
     assert "| set | 5 | negated | 0.00 | 1.00 | 0.00 |" in page
     assert "| set | 10 | report | unanswerable | 0.50 |" in page
+    assert "| set | 300 | 1 |" in page
+    assert "- set: `It is '6'.` and `It is 7.`" in page
 
 
 def test_what_is_written_is_read_again(tmp_path, monkeypatch):
@@ -72,3 +77,16 @@ def test_what_is_written_is_read_again(tmp_path, monkeypatch):
     citations.write(results)
     assert citations.read() == results
     assert (tmp_path / "citations.md").read_text() == citations.page(results)
+
+
+def test_disagreement_is_sought_in_other_documents():
+    said = "The ferry to Holm carries {} cars on each day."
+    texts = {
+        "a": f"{said.format(40)}\n\n{said.format(50)}",
+        "b": f"Tea is free. {said.format(60)}",
+        "c": "Tea is free.",
+    }
+    corpus = {key: Entry.model_validate({"_id": key, "text": text}) for key, text in texts.items()}
+    found = measure("set", Collection("set", corpus, (), {}))
+    assert (found.source, found.sentences, found.disputed) == ("set", 3, 3)
+    assert all("60" in "".join(pair) for pair in found.examples)
