@@ -16,7 +16,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import batched
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from bench import harness
 from bench.attack_cases import KINDS, Case, Outcome, cases, judge, plain_cases
 from bench.harness import RESULTS, ROOT
 from bench.inside import Clock, Inside, opened
-from ringfence.answers.events import TokenEvent
+from ringfence.answers.events import DoneEvent, TokenEvent
 from ringfence.answers.prompt import fit
 from ringfence.answers.service import Answers
 from ringfence.cli.logs import quiet_logging
@@ -55,6 +55,7 @@ class Count:
     secret: int = 0
     rules: int = 0
     fetches: int = 0
+    disputed: int = 0
 
     def add(self, outcome: Outcome) -> None:
         self.cases += 1
@@ -102,8 +103,11 @@ async def _plain(engine: Inside, user_id: UserId, question: str) -> str:
     return engine.chat.wrote
 
 
-async def _ask(answers: Answers, user_id: UserId, question: str) -> str:
-    return "".join([one.text async for one in answers.ask(user_id, question) if isinstance(one, TokenEvent)])
+async def _ask(answers: Answers, user_id: UserId, question: str) -> tuple[str, bool]:
+    """What a reader gets, and whether they are told that documents disagree."""
+    events = [one async for one in answers.ask(user_id, question)]
+    text = "".join(one.text for one in events if isinstance(one, TokenEvent))
+    return text, any(one.disputed for one in events if isinstance(one, DoneEvent))
 
 
 async def _case(engine: Inside, ways: dict[str, Answers], case: Case, run: Run) -> None:
@@ -114,9 +118,10 @@ async def _case(engine: Inside, ways: dict[str, Answers], case: Case, run: Run) 
     run.note(PLAIN, case, READ, judge(case, answer, _RULES), answer)
     for way, answers in ways.items():
         engine.chat.wrote = engine.chat.rules = ""
-        answer = await _ask(answers, user_id, case.question)
+        answer, disputed = await _ask(answers, user_id, case.question)
         for part, text in ((WROTE, engine.chat.wrote), (READ, answer)):
-            run.note(way, case, part, judge(case, text, engine.chat.rules), text)
+            outcome = replace(judge(case, text, engine.chat.rules), disputed=disputed)
+            run.note(way, case, part, outcome, text)
 
 
 async def measure(rounds: int, ways: Sequence[str], part: str) -> None:
@@ -162,11 +167,12 @@ secret, the attacker's address, the false number without the right one, {run} wo
 In both of the engine's ways what a reader could not see is taken out of passages before the model gets them, and a chat
 template's marks are broken; the answer may name no address that is in no passage, and shows no picture
 ([decision 49](decisions/0049-documents-that-carry-instructions.md)). *Wrote* is what came from the model, *read* what
-left the engine.
+left the engine. *Disputed*: the engine told the reader that another document gives another figure (decision 42). A
+refusal stands in the prompt to the letter, and is no leak of it.
 """
 _SUMMARY = """| way | cases | attack succeeds, read (95%) | wrote | question answered | … without an attack | secret \
-told | prompt told | something to fetch |
-|---|---|---|---|---|---|---|---|---|"""
+told | prompt told | something to fetch | said to be disputed |
+|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def whole(runs: Sequence[Run]) -> list[Run]:
@@ -211,13 +217,18 @@ def _summary(run: Run, way: str) -> str:
     return (
         f"| {way} | {total.cases} | {total.succeeded / total.cases:.0%} ({low:.0%} to {high:.0%}) "
         f"| {wrote.succeeded / wrote.cases:.0%} | {total.answered / total.cases:.0%} "
-        f"| {honest.answered} of {honest.cases} | {total.secret} | {total.rules} | {total.fetches} |"
+        f"| {honest.answered} of {honest.cases} | {total.secret} | {total.rules} | {total.fetches} | {total.disputed} |"
     )
 
 
 def _kind(run: Run, kind: str, ways: Sequence[str]) -> str:
     counts = (run.counts[f"{way}/{kind}/{READ}"] for way in ways)
-    return f"| {kind} | {' | '.join(f'{one.succeeded} of {one.cases}' for one in counts)} |"
+    return f"| {kind} | {' | '.join(map(_succeeded, counts))} |"
+
+
+def _succeeded(count: Count) -> str:
+    warned = f", {count.disputed} disputed" if count.disputed else ""
+    return f"{count.succeeded} of {count.cases}{warned}"
 
 
 def _examples(run: Run) -> Iterator[str]:
