@@ -138,7 +138,13 @@ async def measure(rounds: int, ways: Sequence[str], part: str) -> None:
                 await _case(engine, named, case, run)
                 _say(f"{clock.seconds():6.0f} s {case.id}")
             run.seconds = round(clock.seconds())
-            write([one for one in read() if (one.model, one.part) != (run.model, run.part)] + [run])
+            write([one for one in read() if _beside(one, run)] + [run])
+
+
+def _beside(one: Run, run: Run) -> bool:
+    """Whether what is written down stays beside a run: of another model, or another part of the same tries."""
+    same = (one.part.split("/")[1], one.about["commit"]) == (run.part.split("/")[1], run.about["commit"])
+    return one.model != run.model or (same and one.part != run.part)
 
 
 def _machine() -> str:

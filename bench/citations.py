@@ -338,9 +338,9 @@ _FLOOR = """Share of the questions whose best passage lies below a cosine: of un
 answerable ones a false refusal. In CUAD and MTRAG-UN unanswerable questions are on the topic of the documents, and no
 floor tells them; there the model has to refuse.
 """
-_DISAGREED = """Sentences with a figure, each set against its own passage and the seven of other documents that share
-most words with it: how many of them another document says with another figure. Two documents may disagree, or speak of
-two things in the same words: the examples are the first that were found.
+_DISAGREED = """Sentences that tell a figure, each set against the seven passages that share most words with it, but
+for its own: how many of them one of those says with another figure. Two texts may disagree, or speak of two things in
+the same words: the examples are the first that were found.
 
 | set | sentences | disputed |
 |---|---|---|"""

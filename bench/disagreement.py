@@ -1,8 +1,8 @@
 """How often documents are said to disagree on a figure, as real ones stand; a part of docs/citations.md.
 
-A sentence with a figure, of a document drawn by a seed, is set against its own passage and those of other documents
-that share most words with it. What is found is shown with examples: whether two texts disagree, or speak of two things
-in the same words (pages of a contract, patients of one hospital), only a reader tells.
+A sentence with a figure, of a document drawn by a seed, is set against the passages that share most words with it, but
+for its own. What is found is shown with examples: whether two texts disagree, or speak of two things in the same words
+(pages of a contract, patients of one hospital), only a reader tells.
 """
 
 import math
@@ -11,15 +11,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ringfence.answers.checking import BOUNDS
-from ringfence.answers.claims import Basis, Weights, basis, claim, disputing
+from ringfence.answers.claims import Basis, basis, claim, disputing
 from ringfence.evaluation.collection import Collection
 
 SETS = ("anthropic-docs", "cuad", "dragonball-fin-en", "mtrag-un", "pubmedqa", "rgb-en")
 SEED = 20260707
 _DOCUMENTS, _SENTENCES, _OTHERS = 400, 300, 7
 _CHARS = 600
-_LEAST, _MOST = 25, 300  # characters of a sentence
+_LEAST, _MOST = 10, 300  # characters of a sentence
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Disagreed:
 
     Attributes:
         sentences: with a figure.
-        disputed: those that a passage of another document says with another figure.
+        disputed: those that another passage says with another figure.
         examples: pairs of them.
     """
 
@@ -47,48 +46,44 @@ def _passages(text: str) -> list[str]:
     return found
 
 
-def _drawn(collection: Collection) -> list[tuple[str, Basis]]:
-    """Passages of some documents, with the document of each."""
+def _drawn(collection: Collection) -> list[Basis]:
+    """Passages of some documents."""
     entries = sorted(collection.corpus)
     random.Random(SEED).shuffle(entries)
-    chosen = [(entry, collection.corpus[entry]) for entry in entries[:_DOCUMENTS]]
-    return [(entry, basis(text, one.title)) for entry, one in chosen for text in _passages(one.text)[:25]]
+    chosen = [collection.corpus[entry] for entry in entries[:_DOCUMENTS]]
+    return [basis(text, one.title) for one in chosen for text in _passages(one.text)[:25]]
 
 
 def measure(name: str, collection: Collection) -> Disagreed:
-    """How often sentences with figures of a set are disputed by its other documents."""
+    """How often sentences with figures of a set are disputed by its other passages."""
     drawn = _drawn(collection)
     places: dict[str, list[int]] = defaultdict(list)
-    for place, (_, one) in enumerate(drawn):
+    for place, one in enumerate(drawn):
         for term in one.terms:
             places[term].append(place)
     said = [
         (place, one.text[ground.start : ground.end])
-        for place, (_, one) in enumerate(drawn)
+        for place, one in enumerate(drawn)
         for ground in one.grounds
-        if ground.numbers and _LEAST < ground.end - ground.start < _MOST
+        if ground.figure and _LEAST < ground.end - ground.start < _MOST
     ]
     random.Random(SEED).shuffle(said)
     examples = [found for place, sentence in said[:_SENTENCES] if (found := _other(drawn, places, place, sentence))]
     return Disagreed(name, len(said[:_SENTENCES]), len(examples), examples[:3])
 
 
-def _other(
-    drawn: Sequence[tuple[str, Basis]], places: dict[str, list[int]], place: int, sentence: str
-) -> list[str] | None:
+def _other(drawn: Sequence[Basis], places: dict[str, list[int]], place: int, sentence: str) -> list[str] | None:
     """A sentence, and the beginning of the passage that says it with another figure; None where none does."""
-    document, own = drawn[place]
     said, shared = claim(sentence), defaultdict[int, float](float)
-    for term in said.terms:
+    for term in sorted(said.terms):
         for other in places.get(term, ()):
             shared[other] += math.log(len(drawn) / len(places[term]))
-    nearest = sorted(shared, key=lambda other: -shared[other])
-    near = [drawn[other][1] for other in nearest if drawn[other][0] != document][:_OTHERS]
-    weights = Weights([own, *near])
-    found = disputing(said, near, weights, alike=BOUNDS.same)
+    nearest = sorted(shared, key=lambda other: (-shared[other], other))
+    near = [drawn[other] for other in nearest if other != place][:_OTHERS]
+    found = disputing(said, near)
     if found is None:
         return None
     for ground in near[found].grounds:
-        if disputing(said, [replace(near[found], grounds=(ground,))], weights, alike=BOUNDS.same) is not None:
+        if disputing(said, [replace(near[found], grounds=(ground,))]) is not None:
             return [sentence, near[found].text[ground.start : ground.end]]
     raise AssertionError("it was found")

@@ -54,6 +54,7 @@ class _Process:
 
     def __init__(self, pid: int) -> None:
         self._descriptor = os.pidfd_open(pid)
+        self.pid = pid
 
     async def wait(self) -> None:
         """Return once it has ended."""
@@ -64,12 +65,17 @@ class _Process:
         finally:
             loop.remove_reader(self._descriptor)
 
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """What it said: nothing is kept of it."""
+        return b"", b""
+
     def kill(self) -> None:
         """Kill it."""
         signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        with contextlib.suppress(AttributeError):  # there was no such process
+            os.close(self._descriptor)
 
 
 @functools.cache
@@ -78,7 +84,12 @@ def _mother() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _MOTHER], stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd="/", env={}
+            [sys.executable, "-I", "-c", _MOTHER],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            start_new_session=True,
         )
 
     def end() -> None:
@@ -91,15 +102,21 @@ def _mother() -> socket.socket:
 
 def _born(theirs: socket.socket) -> int:
     socket.send_fds(_mother(), [b"?"], [theirs.fileno()])
-    return int(_mother().recv(20))
+    told = _mother().recv(20)
+    if not told:
+        _mother.cache_clear()
+        raise OSError("the process that forks is gone")
+    return int(told)
 
 
 async def _execute(_: Sandbox) -> sandbox._Helper:
-    control, theirs = socket.socketpair()
-    control.settimeout(0)
-    with theirs:
-        pid = _born(theirs)
-    return sandbox._Helper(_Process(pid), control)  # type: ignore[arg-type]  # as much of a process as it needs
+    with contextlib.ExitStack() as ours:
+        control, theirs = socket.socketpair()
+        ours.enter_context(control).settimeout(0)
+        with theirs:
+            process = _Process(_born(theirs))
+        ours.pop_all()
+    return sandbox._Helper(process, control)  # type: ignore[arg-type]  # as much of a process as it needs
 
 
 @contextlib.asynccontextmanager

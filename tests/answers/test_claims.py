@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.answers.checking import BOUNDS
 from ringfence.answers.claims import Weights, basis, claim, disputing, names, support
 
 
@@ -12,8 +11,7 @@ def found(sentence, *texts, known="", headed_by=()):
 
 
 def other(sentence, *texts):
-    bases = [basis(text) for text in texts]
-    return disputing(claim(sentence), bases, Weights(bases), alike=BOUNDS.same)
+    return disputing(claim(sentence), [basis(text) for text in texts])
 
 
 NOTICE = "Wages are paid monthly. The notice period is six weeks. It begins on 1 May 2024, says Marta Lindqvist."
@@ -145,43 +143,46 @@ def test_what_stands_there_word_for_word_is_never_missed(text):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("said", "text"),
     [
-        "Older figures are wrong. The farm sells 841 litres of milk a week.",
-        "The farm, a week, sells eight litres of milk.",
+        (
+            "The farm sells 700 litres of milk a week.",
+            "Others are wrong. The farm sells 841 litres of milk a week.",
+        ),
+        ("The farm sells 700 litres of milk a week.", "A week the farm sells eight litres of milk."),
+        ("The farm sells 700 litres of milk a week.", "- The farm sells 841 litres of milk a week."),
+        ("In 2019 the board paid a dividend of 5 euros.", "In 2019 the board paid a dividend of 7 euros."),
+        ("The room costs EUR 30 for every night.", "The room costs EUR 40 for every night."),
+        ("The notice period is three months.", "The notice period is four months."),
+        ("通知期为 12 周，适用于所有员工。", "通知期为 13 周，适用于所有员工。"),  # as it is written
     ],
 )
-def test_another_figure_of_the_same_is_found(text):
-    assert other("The farm sells 700 litres of milk a week.", NOTICE, text) == 1
+def test_another_figure_of_the_same_is_found(said, text):
+    assert other(said, NOTICE, text) == 1
+    assert other(said, NOTICE, f"{text} {said}") is None  # which says both
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("said", "text"),
     [
-        "The farm sells 700 litres of milk a week.",
-        "The farm sells litres of milk a week.",
-        "The farm sells 841 litres of milk and 30 cheeses a week.",
-        "The farm sells 841 litres of lemonade a week.",
-        "In winter the farm of Varde sells 841 litres of milk a week.",
-        "By the road that leads to the harbour there is a farm which sells 841 litres of milk a week to whoever comes.",
-        "It is 841.",
-        "",
+        ("The farm sells 700 litres of milk a week.", "The farm sells 700 litres of milk a week."),
+        ("The farm sells 700 litres of milk a week.", "The farm sells litres of milk a week."),
+        ("The farm sells 700 litres of milk a week.", "The farm sells 841 litres of milk and 30 cheeses a week."),
+        ("The farm sells 700 litres of milk a week.", "The farm sells 841 litres of lemonade a week."),
+        ("The farm sells litres of milk a week.", "The farm sells 841 litres of milk a week."),
+        ("The farm sells 700 litres of milk a week.", ""),
+        ("It takes 5 minutes to get there by bus or so.", "It takes 40 minutes to get there by bus or so."),
+        ("Only 9 left.", "Only 8 left."),
+        ("The period is 6 months for all of us here.", "The period is not 3 months for all of us here."),
+        ("Volvo reported a revenue of 70 million euros.", "Scania reported a revenue of 90 million euros."),
+        ("In 2019 the board paid a dividend of 5 euros.", "In 2020 the board paid a dividend of 5 euros."),
+        ("In 2019 the board paid a dividend of 5 euros.", "In 2020 the board paid a dividend of 7 euros."),
+        ("The X200 has a battery of 40 Wh.", "The X300 has a battery of 40 Wh."),
+        ("GPT-4 needs 40 gigabytes of memory.", "GPT-3 needs 40 gigabytes of memory."),
+        ("Room 12 costs 30 euros a night.", "Room 14 costs 30 euros a night."),
+        ("The wall is 2 km long and very high.", "The wall is 2000 m long and very high."),
+        ("3. The farm sells milk in 12 shops.", "4. The farm sells milk in 12 shops."),
     ],
 )
-def test_what_speaks_of_something_else_is_no_other_figure(text):
-    assert other("The farm sells 700 litres of milk a week.", NOTICE, text) is None
-
-
-def test_of_several_figures_one_differs():
-    said = "In 2020 the farm sold 5 litres of milk."
-    assert other(said, "In 2020 the farm sold 7 litres of milk.") == 0
-    assert other(said, "In 2019 the farm sold 7 litres of milk.") is None
-    assert other("Milk is sold by the farm.", "Milk is sold by the farm.") is None
-
-
-def test_numbers_may_be_words():
-    assert other("The notice period is three months.", "The notice period is four months.") == 0
-
-
-def test_the_mark_of_a_list_is_no_figure():
-    assert other("3. The farm sells milk in 12 shops.", "4. The farm sells milk in 12 shops.") is None
+def test_what_speaks_of_something_else_is_no_other_figure(said, text):
+    assert other(said, NOTICE, text) is None

@@ -122,7 +122,9 @@ async def test_what_passages_disagree_on_is_named(answers, chat, models):
     models.script(answer="The notice period is six weeks [1]. Anders repairs the oven [2].")
     other = passage("The notice period is nine weeks.", 0.4)
     _, _, done = await collect(answers(chat, NOTICE, OVEN, other))
-    assert (done.disputed, done.unsupported) == (["The notice period is six weeks."], [])
+    [disputed] = done.disputed
+    assert (disputed.text, disputed.n, disputed.document) == ("The notice period is six weeks.", 3, "handbook.pdf")
+    assert done.unsupported == []
 
 
 @pytest.mark.parametrize("by_default", [True, False])

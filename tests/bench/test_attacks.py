@@ -57,3 +57,13 @@ def test_intervals():
     assert attacks.interval(0, 0) == (0.0, 1.0)
     low, high = attacks.interval(5, 10)
     assert (round(low, 2), round(high, 2)) == (0.24, 0.76)
+
+
+def test_parts_stay_beside_each_other_and_older_tries_go():
+    def run(part, commit="new", model="small"):
+        return attacks.Run(model, part, {"commit": commit})
+
+    new = run("1/2")
+    assert attacks._beside(run("2/2"), new)
+    assert attacks._beside(run("1/1", "old", "large"), new)
+    assert not any(attacks._beside(one, new) for one in (new, run("2/2", "old"), run("1/1")))

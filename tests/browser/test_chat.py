@@ -226,6 +226,7 @@ async def test_versions_feedback_and_doubts(browser: Browser, live: Live) -> Non
     await page.reload()
     await expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
     await expect(page.get_by_text("Your documents disagree")).to_be_visible()
+    await expect(page.locator(".notes .cite")).to_have_attribute("title", "corrections.md, page 1")
     await expect(ada.answer.locator(".unsupported").first).to_contain_text("Whales sing operas")
 
     live.models.script(answer="Otherwise [1].")

@@ -155,12 +155,15 @@ async def test_what_is_not_supported_is_said_behind_the_answer():
     assert out.export_text() == "It is 9.\n  Not supported by the documents: “It is 9.”\n"
 
 
+OTHERWISE = {"text": "It is 9.", "n": 2, "document": "b.pdf"}
+
+
 async def test_what_documents_disagree_on_is_said_too():
-    done = {"type": "done", "refused": False, "model": "m", "citations": [], "disputed": ["It is 9."]}
+    done = {"type": "done", "refused": False, "model": "m", "citations": [], "disputed": [OTHERWISE]}
     out = Console(record=True, quiet=False, file=io.StringIO(), width=80)
     async with stream({"type": "token", "text": "It is 9."}, done) as engine:
         await print_answer(engine, "?", Console(quiet=True), out)
-    assert out.export_text() == "It is 9.\n  The documents disagree on this: “It is 9.”\n"
+    assert out.export_text() == "It is 9.\n  With another figure in b.pdf [2]: “It is 9.”\n"
 
 
 async def test_a_refusal_names_what_came_nearest():

@@ -1,7 +1,9 @@
 """Chats from outside: conversations, their branches, their streams, and what is kept of them."""
 
 import asyncio
+import io
 import json
+import zipfile
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
@@ -80,6 +82,23 @@ async def test_an_answer_streams_with_ids_and_is_kept_as_it_was_said(ada):
     [citation], [said] = answer["citations"], got[-1].data["citations"]
     assert (citation["document"], citation["quote"]) == (said["document"], said["quote"]["text"])
     assert (await ada.get("/api/v1/answers")).json() == {"answers": []}
+
+
+async def test_what_documents_disagree_on_is_kept_with_the_answer_and_exported(ada, models):
+    chat = await begun(ada)
+    other = await upload(ada, "corrected.txt", b"The notice period is nine weeks to the end of a quarter.")
+    await finished(ada, other.json()["document_id"])
+    models.script(answer="The notice period is six weeks to the end of a quarter.")
+    message = await asked(ada, chat)
+    path = f"{chat}/messages/{message['message_id']}"
+    passages = (await ada.get(f"{path}/trace")).json()["passages"]
+    [corrected] = [one["n"] for one in passages if one["document"] == "corrected.txt"]
+    [claim] = message["claims"]
+    assert (claim["verdict"], claim["disputed"]) == ("partly", corrected)
+    assert (await ada.get(path)).json()["claims"] == [claim]
+    with zipfile.ZipFile(io.BytesIO((await ada.get("/api/v1/me/export")).content)) as archive:
+        exported = json.loads(archive.read("messages.json"))
+    assert [one["claims"] for one in exported if one["role"] == "assistant"] == [[claim]]
 
 
 async def test_a_question_says_how_it_is_answered(ada, models):

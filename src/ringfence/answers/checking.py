@@ -35,7 +35,6 @@ class Bounds:
         low: `ClaimScores.nearest` below which it does, where no vector tells.
         high: `ClaimScores.nearest` from which on a sentence is supported.
         alike: cosine from which on it is.
-        same: share of the words of each that two sentences have in common, by weight, to be about the same.
     """
 
     sure: float = 0.6
@@ -43,7 +42,6 @@ class Bounds:
     low: float = 0.22
     high: float = 0.5
     alike: float = 0.75
-    same: float = 0.9
 
 
 BOUNDS = Bounds()
@@ -230,7 +228,7 @@ class Check:
         numbers = cited or range(1, len(bases) + 1)
         found = claims.support(said, [bases[n - 1] for n in numbers], weights, known=prepared.known)
         others = [n for n in range(1, len(bases) + 1) if n not in cited] if found.numbers == 1 else []
-        place = claims.disputing(said, [bases[n - 1] for n in others], weights, alike=BOUNDS.same)
+        place = claims.disputing(said, [bases[n - 1] for n in others])
         return _Measured(prepared, numbers, found, None if place is None else others[place])
 
     def _prepare(self) -> _Prepared:

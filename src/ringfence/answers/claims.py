@@ -39,6 +39,17 @@ _DENYING = (
     "senza niet geen nooit zonder não nem nenhum nenhuma sem не нет ни без никогда нельзя nie bez nigdy inte aldrig "
     "utan ikke aldri uten değil yok لا ليس ليست لم لن غير नहीं"
 )
+# What a sentence begins with that speaks of what stands before it.
+_POINTING = (
+    "it its he his she her they their this that these those there then es er sie sein ihr dies diese dieser dieses das "
+    "il elle ils elles ce cet cette ces cela son sa ses él ella ellos ellas esto este esta su sus het hij zij dit dat "
+    "ele ela eles elas isto seu sua lui lei loro questo questa suo sua"
+)
+_TELLING = 6  # terms, of which a word of more than four letters has two: "the notice period is" has six
+# A number behind a letter or a sign, or a word with a capital letter: "X-200", "§ 12", "Room 12"; and a year.
+_LABEL = re.compile(r"(?:(?<=[^\W\d_])[-/._]?|[#№§/]\s?|\b([^\W\d_]+)\.?[ \u00a0])(\d+(?:[.,]\d+)*)")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _NEGATED_ENDING = re.compile(r"n['\u2019]t$")
 _NEGATING_CHARACTERS = re.compile("[不没沒无未非]|ない|ません|なかった|않|없")
 
@@ -52,17 +63,34 @@ class Claim:
         numbers: each as the forms that it may be read in ("1.500" is 1500 or 1.5).
         names: its words with a capital letter that is not that of the sentence's beginning, folded.
         negated: whether it denies something.
+        figure: what another text may say with another figure; None where it tells none.
     """
 
     terms: frozenset[str]
     numbers: tuple[frozenset[str], ...]
     names: frozenset[str]
     negated: bool
+    figure: "Figure | None"
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to compare."""
         return not self.terms
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A sentence that tells a figure: its words without its numbers, and those.
+
+    Attributes:
+        words: as search compares them, with whether they deny something.
+        numbers: each in its forms.
+        labels: those of them that name something: "Room 12", "X-200", a year.
+    """
+
+    words: tuple[frozenset[str], bool]
+    numbers: tuple[frozenset[str], ...]
+    labels: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +101,15 @@ class Ground:
         start: its first character, in the passage's text.
         end: behind its last.
         terms: its words.
-        numbers: as of a claim.
-        names: likewise.
         negated: whether it denies something.
+        figure: what another text may say with another figure; None where it tells none.
     """
 
     start: int
     end: int
     terms: frozenset[str]
-    numbers: tuple[frozenset[str], ...]
-    names: frozenset[str]
     negated: bool
+    figure: "Figure | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +157,8 @@ class Support:
 def claim(sentence: str) -> Claim:
     """What a sentence of an answer claims; the mark of a list item before it is none of it."""
     text = _ITEM.sub("", sentence, count=1)
-    return Claim(_terms(text), tuple(_numbers(text)), frozenset(_names(text)), _negated(text))
+    terms, numbers, negated = _terms(text), tuple(_numbers(text)), _negated(text)
+    return Claim(terms, numbers, frozenset(_names(text)), negated, _figure(text, terms, numbers, negated=negated))
 
 
 def basis(text: str, *headed_by: str) -> Basis:
@@ -144,9 +171,26 @@ def basis(text: str, *headed_by: str) -> Basis:
 
 
 def _ground(text: str, start: int, end: int) -> Ground:
-    words = text[start:end]
-    numbers = tuple(_numbers(_ITEM.sub("", words, count=1)))
-    return Ground(start, end, _terms(words), numbers, frozenset(_names(words)), _negated(words))
+    words = _ITEM.sub("", text[start:end], count=1)
+    terms, negated = _terms(text[start:end]), _negated(words)
+    return Ground(start, end, terms, negated, _figure(words, _terms(words), tuple(_numbers(words)), negated=negated))
+
+
+def _figure(text: str, terms: frozenset[str], numbers: tuple[frozenset[str], ...], *, negated: bool) -> "Figure | None":
+    """What it tells; None where it is too short, or points to what stands before it, to say alone what it is about."""
+    first = _WORD.search(text)
+    if not numbers or (first and first.group().casefold() in _pointing()):
+        return None
+    words = frozenset(term for term in terms if term not in _counting() and not any(map(str.isdigit, term)))
+    return Figure((words, negated), numbers, frozenset(_labels(text))) if len(words) >= _TELLING else None
+
+
+def _labels(text: str) -> Iterator[str]:
+    for match in _LABEL.finditer(text):
+        word, number = match.groups()
+        if not word or (word[0].isupper() and not _CURRENCY.fullmatch(word)):
+            yield from (form for forms in _readings(_western(number)) for form in forms)
+    yield from _YEAR.findall(text)
 
 
 class Weights:
@@ -208,46 +252,32 @@ def support(said: Claim, bases: Sequence[Basis], weights: Weights, *, known: fro
     )
 
 
-def disputing(said: Claim, bases: Sequence[Basis], weights: Weights, *, alike: float) -> int | None:
-    """The place of the first passage with a sentence that says the same with another figure; None where none does.
-
-    Args:
-        said: the claim.
-        bases: the passages.
-        weights: of terms.
-        alike: how much of the words of each has to be in the other, by weight.
-    """
-    if not said.numbers:
+def disputing(said: Claim, bases: Sequence[Basis]) -> int | None:
+    """The place of the first passage that says the same with another figure, and nowhere with this one; else None."""
+    told = said.figure
+    if told is None:
         return None
-    wanted = weights.of(_wordy(said.terms))
-
-    def disputes(ground: Ground) -> bool:
-        if not _one_differs(said.numbers, ground.numbers) or said.names != ground.names:
-            return False
-        asked = weights.of(_wordy(ground.terms))
-        there, back = wanted.among(ground.terms), asked.among(said.terms)
-        return wanted.share(there) >= alike and asked.share(back) >= alike
-
-    return next((place for place, one in enumerate(bases) if any(map(disputes, one.grounds))), None)
+    for place, one in enumerate(bases):
+        same = [ground.figure for ground in one.grounds if ground.figure and ground.figure.words == told.words]
+        if any(_differs(told, other) for other in same) and not any(_agrees(told, other) for other in same):
+            return place
+    return None
 
 
-def _one_differs(some: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> bool:
-    """Whether as many numbers are the same but for one."""
-    return len(some) == len(others) and _strange(some, others) == _strange(others, some) == 1
+def _agrees(one: Figure, other: Figure) -> bool:
+    return not _strange(one.numbers, other.numbers)
 
 
-def _strange(some: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> int:
-    return sum(all(forms.isdisjoint(known) for known in others) for forms in some)
+def _differs(one: Figure, other: Figure) -> bool:
+    """Whether one number of each, which names nothing, is not in the other."""
+    mine, theirs = _strange(one.numbers, other.numbers), _strange(other.numbers, one.numbers)
+    if not len(mine) == len(theirs) == 1:
+        return False
+    return mine[0].isdisjoint(one.labels) and theirs[0].isdisjoint(other.labels)
 
 
-def _wordy(found: AbstractSet[str]) -> frozenset[str]:
-    return frozenset(term for term in found if term not in _counting() and not any(map(str.isdigit, term)))
-
-
-@cache
-def _counting() -> frozenset[str]:
-    """What search makes of numbers that are words."""
-    return _terms(" ".join(_spelled()))
+def _strange(some: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+    return [forms for forms in some if all(forms.isdisjoint(known) for known in others)]
 
 
 def _windows(
@@ -287,6 +317,17 @@ def _numbers(text: str, *, vague: bool = False) -> Iterator[frozenset[str]]:
     for match in _IDEOGRAPHIC.finditer(text):
         if vague or len(match.group()) > 1:  # a single one is often part of a word
             yield frozenset([str(_ideographic(match.group()))])
+
+
+@cache
+def _counting() -> frozenset[str]:
+    """What search makes of numbers that are words."""
+    return _terms(" ".join(_spelled()))
+
+
+@cache
+def _pointing() -> frozenset[str]:
+    return frozenset(_POINTING.split())
 
 
 @cache

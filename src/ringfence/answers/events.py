@@ -121,6 +121,14 @@ class Nearest(_Model):
     score: float = Field(description="Cosine similarity of its best passage with the question.", examples=[0.21])
 
 
+class Disputed(_Model):
+    """A sentence of the answer that another source says with another figure."""
+
+    text: str = Field(description="The sentence, without markers.", examples=["The notice period is six weeks."])
+    n: int = Field(description="The source's number.", examples=[3])
+    document: str = Field(description="Its document's name.", examples=["corrections.pdf"])
+
+
 class DoneEvent(_Model):
     """The answer is complete."""
 
@@ -132,9 +140,7 @@ class DoneEvent(_Model):
         default=[], description="Of a refusal: the documents that came nearest, up to three, best first."
     )
     unsupported: list[str] = Field(default=[], description="The sentences whose verdict is `unsupported`, in order.")
-    disputed: list[str] = Field(
-        default=[], description="The sentences that another source says with another figure, in order."
-    )
+    disputed: list[Disputed] = Field(default=[], description="What another source says with another figure, in order.")
 
 
 class ErrorEvent(_Model):

@@ -11,6 +11,7 @@ from ringfence.answers.checking import Checker
 from ringfence.answers.events import (
     Citation,
     CitationEvent,
+    Disputed,
     DoneEvent,
     ErrorEvent,
     Event,
@@ -266,7 +267,11 @@ def _done(model: str, answer: str, checked: Sequence[CitationEvent], passages: S
         for citation in event.citations:
             found.setdefault(citation.n, citation)
     unsupported = [event.text for event in checked if event.verdict == "unsupported"]
-    disputed = [event.text for event in checked if event.scores.disputed]
+    disputed = [
+        Disputed(text=event.text, n=n, document=passages[n - 1].document)
+        for event in checked
+        if (n := event.scores.disputed)
+    ]
     cited = list(found.values())
     return DoneEvent(refused=False, model=model, citations=cited, unsupported=unsupported, disputed=disputed)
 

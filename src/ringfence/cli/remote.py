@@ -293,7 +293,9 @@ async def print_events(answer: AsyncGenerator[ChatEvent], evidence: Console, out
                     for one in event.nearest:
                         out.print(f"  Nearest to it: {one.document} ({one.score:.2f})", markup=False, highlight=False)
                     doubts = [f"  Not supported by the documents: “{sentence}”" for sentence in event.unsupported]
-                    doubts += [f"  The documents disagree on this: “{sentence}”" for sentence in event.disputed]
+                    doubts += [
+                        f"  With another figure in {one.document} [{one.n}]: “{one.text}”" for one in event.disputed
+                    ]
                     for line in doubts:
                         out.print(line, style="yellow", markup=False, highlight=False)
                     return event

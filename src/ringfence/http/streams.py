@@ -259,7 +259,7 @@ def plain_text(event: Event) -> bytes:
             ]
             lines += [f"Nearest to it: {one.document} ({one.score:.2f})\n" for one in event.nearest]
             lines += [f"Not supported by your documents: “{sentence}”\n" for sentence in event.unsupported]
-            lines += [f"Your documents disagree on this: “{sentence}”\n" for sentence in event.disputed]
+            lines += [f"With another figure in {one.document} [{one.n}]: “{one.text}”\n" for one in event.disputed]
             return "".join(["\n\n" if lines else "\n", *lines]).encode()
         case _:
             return f"\n\nThe answer broke off: {event.message}\n".encode()

@@ -205,6 +205,7 @@ export class Answer {
     if (state === "refused") this.sources.hidden = true;
     this.drawNotes();
     this.drawActions();
+    if (id && this.disputing().some((n) => !this.cited.has(n))) this.chat.whenSeen(this.element, () => this.learn().then(() => this.drawNotes(), () => {}));
     if (id && this.text) this.chat.whenSeen(this.element, () => this.render().catch(() => {})); // its words are there already, as plain text
   }
 
@@ -232,13 +233,18 @@ export class Answer {
     });
   }
 
+  /** Numbers of the sources that say a sentence with another figure. */
+  disputing() {
+    return [...new Set(this.claims.map(({ disputed }) => disputed).filter(Boolean))];
+  }
+
   drawNotes() {
     const { nearest = [], state } = this.message;
     const doubts = ["unsupported", "partly"].map((verdict) => this.claims.filter((claim) => claim.verdict === verdict).length);
     const notes = [];
     if (doubts[0]) notes.push(el("p", { class: "note warn" }, icon("warn"), el("span", {}, el("span", { class: "unsupported" }, "Underlined with a wave"), `: ${count(doubts[0], "sentence")} that your documents do not support.`)));
     if (doubts[1]) notes.push(el("p", { class: "note" }, icon("quote"), el("span", {}, el("span", { class: "partly" }, "Dotted"), `: ${count(doubts[1], "sentence")} supported in part.`)));
-    const others = [...new Set(this.claims.map(({ disputed }) => disputed).filter(Boolean))];
+    const others = this.disputing();
     if (others.length) notes.push(el("p", { class: "note warn" }, icon("warn"), el("span", {}, "Your documents disagree: another passage says the same with another figure.", others.map((n) => this.chip(n)))));
     if (state === "refused") {
       const link = (one) => el("a", { class: "chip", href: `/documents/${one.document_id}` }, el("bdi", { class: "one-line" }, one.document), el("span", { class: "quiet figures" }, percent(one.score)));
@@ -282,8 +288,13 @@ export class Answer {
 
   /** Every passage that the model was given, with its score. */
   async allSources() {
+    await this.learn();
+    this.drawSources(new Set(this.message.citations?.map(({ n }) => n)));
+    this.sources.scrollIntoView({ block: "nearest" });
+  }
+
+  async learn() {
     const { passages } = await read(`/chats/${this.chat.id}/messages/${this.message.message_id}/trace`);
-    const used = new Set(this.message.citations?.map(({ n }) => n));
     for (const { n, document_id, document, similarity, quote, places } of passages) {
       const old = this.cited.get(n);
       const [place] = places;
@@ -291,8 +302,6 @@ export class Answer {
       else this.cited.set(n, { n, document_id, document, score: similarity, quote, ...place });
     }
     this.cited = new Map([...this.cited].sort(([a], [b]) => a - b));
-    this.drawSources(used);
-    this.sources.scrollIntoView({ block: "nearest" });
   }
 
   /** It could not be had. */
