@@ -253,8 +253,8 @@ _TABLE = """| set | documents | questions | contained | at least half | citation
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """The page."""
     lines = [_HEAD]
-    for model in dict.fromkeys(row["model"] for row in rows):
-        own = [row for row in rows if row["model"] == model]
+    for model, options, commit in dict.fromkeys(map(_asked, rows)):
+        own = [row for row in rows if _asked(row) == (model, options, commit)]
         about = own[-1]["about"]
         command = f"RINGFENCE_CHAT_MODEL={model} python -m bench.answers_e2e {about['options']}"
         lines.append(f"## {model}\n")
@@ -264,6 +264,11 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append("\nThe worst, by what they contain:\n")
         lines += [line for row in own for line in _worst(row)]
     return "\n".join(lines) + "\n"
+
+
+def _asked(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Who was asked, with which options, at which commit."""
+    return row["model"], row["about"]["options"], row["about"]["commit"]
 
 
 def _row(row: Mapping[str, Any]) -> str:
