@@ -5,7 +5,6 @@ Importing takes a quarter of a second of each test that reads a document. That t
 """
 
 import asyncio
-import atexit
 import contextlib
 import functools
 import os
@@ -19,6 +18,7 @@ from unittest.mock import patch
 from ringfence.documents.parsing import sandbox
 from ringfence.documents.parsing.sandbox import Sandbox
 from ringfence.documents.parsing.wire import Limits
+from tests.zygote import end_with_us
 
 _MOTHER = """
 import gc, os, signal, socket
@@ -91,12 +91,7 @@ def _mother() -> socket.socket:
             env={},
             start_new_session=True,
         )
-
-    def end() -> None:
-        ours.close()
-        process.wait()
-
-    atexit.register(end)
+    end_with_us(process, ours)
     return ours
 
 

@@ -95,13 +95,18 @@ def _zygote() -> socket.socket:
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
     )
     theirs.close()
+    end_with_us(process, ours)
+    return ours
+
+
+def end_with_us(process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
+    """Have a process that ends with a connection to it do so when this one does, and wait for it."""
 
     def end() -> None:
-        ours.close()
+        connection.close()
         process.wait()
 
     atexit.register(end)
-    return ours
 
 
 # The other side.

@@ -173,7 +173,7 @@ def basis(text: str, *headed_by: str) -> Basis:
 def _ground(text: str, start: int, end: int) -> Ground:
     words = _ITEM.sub("", text[start:end], count=1)
     terms, negated = _terms(text[start:end]), _negated(words)
-    return Ground(start, end, terms, negated, _figure(words, _terms(words), tuple(_numbers(words)), negated=negated))
+    return Ground(start, end, terms, negated, _figure(words, terms, tuple(_numbers(words)), negated=negated))
 
 
 def _figure(text: str, terms: frozenset[str], numbers: tuple[frozenset[str], ...], *, negated: bool) -> "Figure | None":
